@@ -1,0 +1,30 @@
+/** One change to the persistent records; null deletes. Keys sort bytewise, `scan` yields that order. */
+export interface WriteTx {
+  put(key: string, value: unknown): void;
+  delete(key: string): void;
+  /** Runs if the batch cannot be written after all; undo steps of all later changes ran before it. */
+  onRollback(undo: () => void): void;
+}
+
+export interface UpdateOptions {
+  /** The change gives space back: it may use the reserve when the disk is full. */
+  readonly frees?: boolean;
+}
+
+/**
+ * The persistent half of the state. The other half, the index that answers every read, is in memory
+ * and belongs to the caller: `change` alters both in the same turn, and registers how to take back
+ * what it did in memory.
+ */
+export interface MetadataStore extends AsyncDisposable {
+  /** All records below a prefix; for start-up. */
+  scan(prefix: string): AsyncIterable<readonly [key: string, value: unknown]>;
+  /**
+   * Runs `change` at once and resolves when the batch that carries it is on disk. Changes made while
+   * a batch is being written share the next one.
+   * @throws OpError ResourceExhausted when the disk is full; the change was taken back.
+   */
+  update<T>(change: (tx: WriteTx) => T, options?: UpdateOptions): Promise<T>;
+  /** Resolves when everything updated so far is on disk: an answer that rests on it may then be given. */
+  settled(): Promise<void>;
+}

@@ -1,0 +1,89 @@
+import type { Algorithm } from '../base/digest.ts';
+
+/**
+ * The syscalls Node lacks, by their names, all blocking: only for calls that cannot wait for a disk, or
+ * in a worker. Each throws an OpError whose code and message come from errno, path and call.
+ */
+export interface Linux {
+  /** Flushes the whole file system that holds `path`. syncfs(2) */
+  syncfs(path: string): void;
+  /** Whether readdir there tells file types, which overlayfs needs. */
+  supportsDType(directory: string): boolean;
+  /** Detached: probes that a mount of this kind works, leaving no trace in any mount table. */
+  canMountOverlay(options: {
+    lower: string;
+    upper: string;
+    work: string;
+    options: readonly string[];
+  }): boolean;
+}
+
+/** Sum over distinct inodes: count, and st_blocks × 512 bytes. */
+export interface TreeSize {
+  readonly inodes: number;
+  readonly size: number;
+}
+
+/** Hexadecimal digests of all bytes a hashed file holds, by algorithm asked for. */
+export type HexDigests = Readonly<Partial<Record<Algorithm, string>>>;
+
+/**
+ * An append-only file whose digests run along, in a worker. Calls must not overlap. Disposing closes
+ * it and keeps the bytes. What was appended survives the daemon's death; a power cut only after `sync`.
+ */
+export interface HashedFile extends AsyncDisposable {
+  /** Takes over the memory of `data`. Resolves when the file has it. */
+  append(data: Uint8Array): Promise<HexDigests>;
+  /** Drops all bytes. */
+  truncate(): Promise<HexDigests>;
+  /** Another digest from here on; what is held is read again. */
+  addAlgorithm(algorithm: Algorithm): Promise<HexDigests>;
+  /** Resolves when the bytes are on disk; holds up no other file's appends. */
+  sync(): Promise<void>;
+}
+
+/** A blob to be put under its final name; its bytes are in memory, or in a file that is already synced. */
+export interface BlobToPlace {
+  readonly source: Uint8Array | { readonly path: string };
+  /** Absolute path under blobs/; its folder exists. */
+  readonly target: string;
+  /** Where bytes from memory are written first: same file system, no such file yet. */
+  readonly temporary: string;
+}
+
+/**
+ * Heavy or slow file work; that it runs in threads is nobody's business. Every method honours its
+ * signal, rejects with an OpError, and a call that hangs delays no call on another lane.
+ */
+export interface FileJobs extends AsyncDisposable {
+  /** Makes each directory with mode 0755 (or as given), whatever the umask; one that exists is kept. */
+  makeDirectories(directories: readonly { path: string; mode: number }[]): Promise<void>;
+  /** A full copy with reflinks where they work: links, holes, xattrs, devices, owners, modes, times. */
+  copyTree(from: string, to: string, signal: AbortSignal): Promise<void>;
+  measureTree(path: string, signal: AbortSignal): Promise<TreeSize>;
+  /** Removes each path and all below it, without following links or crossing mounts; absent is fine. */
+  removeTrees(paths: readonly string[], signal: AbortSignal): Promise<void>;
+  /**
+   * Measures the tree and flushes its file system. Calls for the same `fileSystem` that come together
+   * share one flush. With `flush: false` only measured.
+   */
+  sealTree(
+    path: string,
+    fileSystem: string,
+    flush: boolean,
+    signal: AbortSignal,
+  ): Promise<TreeSize>;
+  /** Flushes the file system that holds the path; shared as sealTree's. */
+  syncFileSystem(path: string): Promise<void>;
+  /** Opens or makes a file for appending; what it holds is hashed first. */
+  openHashedFile(
+    path: string,
+    algorithms: readonly Algorithm[],
+  ): Promise<{ file: HashedFile; size: number; digests: HexDigests }>;
+  /**
+   * The blob is at its target, with mode 0444, whole and on disk, and so is its name: bytes and their
+   * sync, then rename, then sync of the folder. Calls that come together share their syncs. A crash
+   * leaves the temporary file, or the blob unacknowledged.
+   */
+  placeBlob(blob: BlobToPlace): Promise<void>;
+}

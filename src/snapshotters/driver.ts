@@ -1,0 +1,71 @@
+import type { Labels } from '../base/labels.ts';
+import type { FileJobs, Linux } from '../platform/platform.ts';
+import type { Kind, Mount, Usage } from './snapshotter.ts';
+
+/** A snapshot as a driver sees it: ids only (decimal digits, never reused), nearest parent first. */
+export interface SnapshotNode {
+  readonly id: string;
+  readonly kind: Kind;
+  readonly parentIds: readonly string[];
+  readonly labels: Labels;
+}
+
+/**
+ * Makes, mounts, measures, seals and discards directories. Knows no names, no metadata, no gRPC; the
+ * tree above it decides the order of calls and never makes two at a time for one id.
+ */
+export interface SnapshotDriver extends AsyncDisposable {
+  readonly capabilities: readonly string[];
+  /** Makes empty directories for ids that no snapshot has yet, so that `create` finds its own ready. */
+  makeAhead(ids: readonly string[]): Promise<void>;
+  /**
+   * Fills the ready directory of `node.id` for its kind and parents. What the parents hold is on disk
+   * when this resolves.
+   * @throws OpError InvalidArgument for labels that ask for the impossible
+   */
+  create(node: SnapshotNode): Promise<void>;
+  /** From memory only: no I/O. */
+  mounts(node: SnapshotNode): readonly Mount[];
+  /** Walks an active snapshot, in a worker. */
+  usage(node: SnapshotNode, signal: AbortSignal): Promise<Usage>;
+  /**
+   * Makes an active snapshot's files final: resolves with their usage when they are on disk (or, with
+   * durability `metadata`, measured).
+   */
+  seal(node: SnapshotNode, signal: AbortSignal): Promise<Usage>;
+  /** Removes what the ids left on disk, those that left nothing included; in a worker. */
+  discard(ids: readonly string[], signal: AbortSignal): Promise<void>;
+  /** The ids that have something on disk; for start-up. */
+  list(): Promise<readonly string[]>;
+  /** Whether a snapshot of this kind must be in `list()`; what is not may be made again. */
+  keepsDirectory(node: SnapshotNode): boolean;
+}
+
+export interface DriverDependencies {
+  readonly linux: Linux;
+  readonly jobs: FileJobs;
+  readonly warn: (fields: Record<string, unknown>, message: string) => void;
+}
+
+/** The driver's own part of `[snapshotter.NAME]`, unparsed. */
+export type ConfigTable = Readonly<Record<string, unknown>>;
+
+export type Durability = 'full' | 'metadata';
+
+export interface DriverOptions {
+  readonly root: string;
+  readonly durability: Durability;
+  readonly table: ConfigTable;
+}
+
+/** What drivers.ts lists. The config's type stays inside the driver's folder. */
+export interface DriverFactory {
+  readonly name: string;
+  /** @throws OpError InvalidArgument naming the key that is wrong; for `ballast config check` too. */
+  checkConfig(table: ConfigTable): void;
+  /**
+   * Makes the root's folders and looks whether this kernel and file system can serve.
+   * @throws OpError FailedPrecondition saying what is wrong with the root and what to do
+   */
+  open(options: DriverOptions, dependencies: DriverDependencies): Promise<SnapshotDriver>;
+}
