@@ -43,3 +43,8 @@ export function quote(value: string): string {
 
 export const messageOf = (error: unknown): string =>
   error instanceof Error ? error.message : String(error);
+
+/** containerd's clients look for this ending and take it off again. */
+export const notFound = (what: string): OpError => new OpError('NotFound', `${what}: not found`);
+export const alreadyExists = (what: string): OpError =>
+  new OpError('AlreadyExists', `${what}: already exists`);

@@ -22,6 +22,17 @@ export interface Linux {
 export interface TreeSize {
   readonly inodes: number;
   readonly size: number;
+  /** Owner of the tree's root. */
+  readonly uid: number;
+  readonly gid: number;
+}
+
+export interface DirectoryToMake {
+  readonly path: string;
+  readonly mode: number;
+  /** Default 0:0. */
+  readonly uid?: number;
+  readonly gid?: number;
 }
 
 /** Hexadecimal digests of all bytes a hashed file holds, by algorithm asked for. */
@@ -56,8 +67,11 @@ export interface BlobToPlace {
  * signal, rejects with an OpError, and a call that hangs delays no call on another lane.
  */
 export interface FileJobs extends AsyncDisposable {
-  /** Makes each directory with mode 0755 (or as given), whatever the umask; one that exists is kept. */
-  makeDirectories(directories: readonly { path: string; mode: number }[]): Promise<void>;
+  /**
+   * Makes directories in order, with just this mode and owner, whatever the umask; one that exists is
+   * given them. Calls that come together share a message to the worker.
+   */
+  makeDirectories(directories: readonly DirectoryToMake[]): Promise<void>;
   /** A full copy with reflinks where they work: links, holes, xattrs, devices, owners, modes, times. */
   copyTree(from: string, to: string, signal: AbortSignal): Promise<void>;
   measureTree(path: string, signal: AbortSignal): Promise<TreeSize>;

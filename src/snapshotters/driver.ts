@@ -15,13 +15,16 @@ export interface SnapshotNode {
  * tree above it decides the order of calls and never makes two at a time for one id.
  */
 export interface SnapshotDriver extends AsyncDisposable {
+  /** What containerd's config says of it, such as `remap-ids`. */
   readonly capabilities: readonly string[];
-  /** Makes empty directories for ids that no snapshot has yet, so that `create` finds its own ready. */
-  makeAhead(ids: readonly string[]): Promise<void>;
+  /** Remove answers only when the directory is gone (overlay's `sync_remove`). */
+  readonly removesAtOnce?: boolean;
+  /** Labels that Stat, Update and List show beside those that were stored. */
+  shownLabels?(node: SnapshotNode): Labels | undefined;
   /**
-   * Fills the ready directory of `node.id` for its kind and parents. What the parents hold is on disk
-   * when this resolves.
-   * @throws OpError InvalidArgument for labels that ask for the impossible
+   * Makes what `node` needs on disk. What it copies of its parents is on disk for good when this
+   * resolves; empty directories need not be, as start-up makes missing ones again by this call.
+   * @throws OpError InvalidArgument for labels that ask for the impossible; nothing is left then
    */
   create(node: SnapshotNode): Promise<void>;
   /** From memory only: no I/O. */
@@ -37,7 +40,7 @@ export interface SnapshotDriver extends AsyncDisposable {
   discard(ids: readonly string[], signal: AbortSignal): Promise<void>;
   /** The ids that have something on disk; for start-up. */
   list(): Promise<readonly string[]>;
-  /** Whether a snapshot of this kind must be in `list()`; what is not may be made again. */
+  /** Whether `node` has something on disk, so that `list()` must name it. */
   keepsDirectory(node: SnapshotNode): boolean;
 }
 

@@ -1,0 +1,78 @@
+import { notFound } from '../base/errors.ts';
+import { parseDigest, type Digest } from '../base/digest.ts';
+import type { Labels } from '../base/labels.ts';
+import type { MetadataStore, WriteTx } from '../metadata/metadata.ts';
+import type { Info } from './content.ts';
+
+const PREFIX = 'blob/';
+
+interface BlobRecord {
+  readonly size: number;
+  readonly created: string;
+  readonly updated: string;
+  readonly labels?: readonly (readonly [string, string])[];
+}
+
+/** What is known of every blob, in memory, and its records in the metadata store. */
+export class BlobIndex {
+  readonly #infos = new Map<Digest, Info>();
+
+  static async load(metadata: MetadataStore): Promise<BlobIndex> {
+    const index = new BlobIndex();
+    for await (const [key, value] of metadata.scan(PREFIX)) {
+      // Our own record, guarded by the store's checksums: not parsed again.
+      const record = value as BlobRecord;
+      const digest = parseDigest(key.slice(PREFIX.length));
+      index.#infos.set(digest, {
+        digest,
+        size: record.size,
+        createdAt: BigInt(record.created),
+        updatedAt: BigInt(record.updated),
+        labels: new Map(record.labels),
+      });
+    }
+    return index;
+  }
+
+  has(digest: Digest): boolean {
+    return this.#infos.has(digest);
+  }
+  /** @throws OpError NotFound */
+  get(digest: Digest): Info {
+    const info = this.#infos.get(digest);
+    if (info === undefined) throw notFound(`content ${digest}`);
+    return info;
+  }
+  all(): IterableIterator<Info> {
+    return this.#infos.values();
+  }
+
+  add(tx: WriteTx, info: Info): void {
+    this.#set(tx, info);
+    tx.onRollback(() => this.#infos.delete(info.digest));
+  }
+
+  relabel(tx: WriteTx, info: Info, labels: Labels, updatedAt: bigint): Info {
+    const changed = { ...info, labels, updatedAt };
+    this.#set(tx, changed);
+    tx.onRollback(() => this.#infos.set(info.digest, info));
+    return changed;
+  }
+
+  remove(tx: WriteTx, info: Info): void {
+    this.#infos.delete(info.digest);
+    tx.delete(PREFIX + info.digest);
+    tx.onRollback(() => this.#infos.set(info.digest, info));
+  }
+
+  #set(tx: WriteTx, info: Info): void {
+    this.#infos.set(info.digest, info);
+    const record: BlobRecord = {
+      size: info.size,
+      created: String(info.createdAt),
+      updated: String(info.updatedAt),
+      ...(info.labels.size === 0 ? {} : { labels: [...info.labels] }),
+    };
+    tx.put(PREFIX + info.digest, record);
+  }
+}

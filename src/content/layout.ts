@@ -1,0 +1,39 @@
+import { hash } from 'node:crypto';
+import { join } from 'node:path';
+import { splitDigest, type Digest } from '../base/digest.ts';
+
+/**
+ * Where things are below the content root:
+ *   blobs/ALGORITHM/HEX   whole, verified blobs, and nothing else: also an OCI layout's blob folder
+ *   ingests/HASH/         one folder an ingest, named by the sha256 of its ref: `ingest.json`, `data`
+ *   trash/                what is on its way out; emptied at start-up
+ */
+export class ContentLayout {
+  readonly root: string;
+  #temporaries = 0;
+
+  constructor(root: string) {
+    this.root = root;
+  }
+  get blobs(): string {
+    return join(this.root, 'blobs');
+  }
+  get ingests(): string {
+    return join(this.root, 'ingests');
+  }
+  get trash(): string {
+    return join(this.root, 'trash');
+  }
+  blob(digest: Digest): string {
+    const { algorithm, hex } = splitDigest(digest);
+    return join(this.blobs, algorithm, hex);
+  }
+  /** Refs are arbitrary text, so only their hash is ever part of a path. */
+  ingest(ref: string): string {
+    return join(this.ingests, hash('sha256', ref));
+  }
+  /** A name that nothing has, on the same file system as blobs and ingests. */
+  temporary(): string {
+    return join(this.trash, `${process.pid}-${++this.#temporaries}`);
+  }
+}

@@ -1,0 +1,327 @@
+import { mkdir, open, readdir, rename, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Clock } from '../base/clock.ts';
+import type { RequestContext } from '../base/context.ts';
+import { ALGORITHMS, type Digest } from '../base/digest.ts';
+import { alreadyExists, notFound, OpError, quote } from '../base/errors.ts';
+import { applyFieldPaths } from '../base/fieldpaths.ts';
+import { compileFilters, contentAdaptor, ingestAdaptor } from '../base/filters.ts';
+import { withoutEmptyLabels, type Labels } from '../base/labels.ts';
+import { KeyedLocks } from '../base/locks.ts';
+import type { MetadataStore } from '../metadata/metadata.ts';
+import { fromSystemError } from '../platform/linux/errno.ts';
+import type { FileJobs } from '../platform/platform.ts';
+import { BlobCache, SMALL_BLOB_BYTES } from './blob-cache.ts';
+import { BlobIndex } from './blob-index.ts';
+import type { Announced, ContentStore, Info, Status, Writer } from './content.ts';
+import { Ingest } from './ingest.ts';
+import { ContentLayout } from './layout.ts';
+import { recoverContent } from './recover.ts';
+import { IngestWriter, type WriterHost } from './writer.ts';
+
+/** Large reads go in pieces of this size: two buffers of it is all that a reader holds. */
+const CHUNK_BYTES = 1 << 20;
+
+export interface LocalStoreDependencies {
+  readonly metadata: MetadataStore;
+  readonly jobs: FileJobs;
+  readonly clock: Clock;
+  readonly warn: (fields: Record<string, unknown>, message: string) => void;
+}
+
+/**
+ * The content store on one folder.
+ *
+ * Commit: bytes on disk, then their name under blobs/, then the name on disk, then the record. A crash
+ * in between leaves an ingest, a temporary file or a blob without a record: start-up keeps the first
+ * and removes the others. Delete: the record, then the file (invariants 6 to 8 of docs/durability.md).
+ */
+export class LocalContentStore implements ContentStore {
+  readonly #layout: ContentLayout;
+  readonly #index: BlobIndex;
+  readonly #dependencies: LocalStoreDependencies;
+  readonly #cache = new BlobCache();
+  readonly #ingests = new Map<string, Ingest>();
+  /** Refs with a writer; the promise is there, and resolves, once the writer is leaving. */
+  readonly #writers = new Map<string, { leaving: Promise<void> | undefined }>();
+  readonly #digestLocks = new KeyedLocks();
+  readonly #recovered: Promise<void>;
+  readonly #host: WriterHost;
+
+  private constructor(layout: ContentLayout, index: BlobIndex, dependencies: LocalStoreDependencies) {
+    this.#layout = layout;
+    this.#index = index;
+    this.#dependencies = dependencies;
+    this.#host = {
+      clock: dependencies.clock,
+      has: (digest) => index.has(digest),
+      place: (ingest, digest, labels) => this.#place(ingest, digest, labels),
+      drop: (ingest) => this.#drop(ingest),
+      leave: (ingest) => this.#leave(ingest),
+      free: (ingest) => this.#writers.delete(ingest.ref),
+    };
+    this.#recovered = this.#recover();
+    this.#recovered.catch(() => undefined);
+  }
+
+  /** Info, List and Read work when this resolves; the rest once the disk was compared with the records. */
+  static async open(root: string, dependencies: LocalStoreDependencies): Promise<LocalContentStore> {
+    const layout = new ContentLayout(root);
+    try {
+      for (const folder of [
+        root,
+        layout.ingests,
+        layout.trash,
+        ...ALGORITHMS.map((algorithm) => join(layout.blobs, algorithm)),
+      ]) {
+        await mkdir(folder, { recursive: true, mode: 0o700 });
+      }
+    } catch (error) {
+      throw fromSystemError(error, `content root ${root}`);
+    }
+    return new LocalContentStore(layout, await BlobIndex.load(dependencies.metadata), dependencies);
+  }
+
+  get recovered(): Promise<void> {
+    return this.#recovered;
+  }
+
+  async info(_ctx: RequestContext, digest: Digest): Promise<Info> {
+    return this.#index.get(digest);
+  }
+
+  async update(
+    _ctx: RequestContext,
+    change: { readonly digest: Digest; readonly labels: Labels },
+    fieldPaths: readonly string[],
+  ): Promise<Info> {
+    const { metadata, clock } = this.#dependencies;
+    return metadata.update((tx) => {
+      const info = this.#index.get(change.digest);
+      const labels = applyFieldPaths(info.labels, change.labels, fieldPaths);
+      return this.#index.relabel(tx, info, labels, clock.now());
+    });
+  }
+
+  async *walk(_ctx: RequestContext, filters: readonly string[]): AsyncIterable<Info> {
+    const matches = await compileFilters(filters);
+    for (const info of this.#index.all()) if (matches(contentAdaptor(info))) yield info;
+  }
+
+  async delete(_ctx: RequestContext, digest: Digest): Promise<void> {
+    await this.#recovered;
+    await this.#digestLocks.with([digest], async () => {
+      if (!this.#index.has(digest)) return;
+      await this.#dependencies.metadata.update(
+        (tx) => this.#index.remove(tx, this.#index.get(digest)),
+        { frees: true },
+      );
+      this.#cache.delete(digest);
+      await this.#throwAway(this.#layout.blob(digest));
+    });
+  }
+
+  async *read(
+    _ctx: RequestContext,
+    digest: Digest,
+    offset: number,
+    size: number,
+  ): AsyncIterable<Uint8Array> {
+    const info = this.#index.get(digest);
+    const start = Math.max(offset, 0);
+    if (start > info.size) {
+      throw new OpError('OutOfRange', `content ${digest} has ${info.size} bytes, none at offset ${offset}`);
+    }
+    const end = size > 0 ? Math.min(start + size, info.size) : info.size;
+    if (start === end) return;
+    const cached = this.#cache.get(digest);
+    if (cached !== undefined) {
+      yield cached.subarray(start, end);
+      return;
+    }
+    await using file = await open(this.#layout.blob(digest)).catch((error: unknown) => {
+      // Deleted since it was looked up, or taken away behind our back.
+      throw fromSystemError(error, `content ${digest}`);
+    });
+    if (info.size <= SMALL_BLOB_BYTES) {
+      const bytes = await file.readFile();
+      if (this.#index.has(digest)) this.#cache.put(digest, bytes);
+      yield bytes.subarray(start, end);
+      return;
+    }
+    yield* readChunks((buffer, position) => file.read(buffer, 0, buffer.length, position), start, end);
+  }
+
+  async status(_ctx: RequestContext, ref: string): Promise<Status> {
+    await this.#recovered;
+    const ingest = this.#ingests.get(ref);
+    if (ingest === undefined) throw notFound(`ingest ${quote(ref)}`);
+    return ingest.status;
+  }
+
+  async statuses(_ctx: RequestContext, filters: readonly string[]): Promise<readonly Status[]> {
+    await this.#recovered;
+    const matches = await compileFilters(filters);
+    return [...this.#ingests.values()]
+      .map((ingest) => ingest.status)
+      .filter((status) => matches(ingestAdaptor(status)));
+  }
+
+  async abort(_ctx: RequestContext, ref: string): Promise<void> {
+    await this.#recovered;
+    await this.#lockRef(ref);
+    const ingest = this.#ingests.get(ref);
+    try {
+      if (ingest !== undefined) await this.#drop(ingest);
+    } finally {
+      this.#writers.delete(ref);
+    }
+  }
+
+  async writer(_ctx: RequestContext, ref: string, announced: Announced): Promise<Writer> {
+    if (ref === '') throw new OpError('InvalidArgument', 'an ingest needs a ref: it is empty');
+    await this.#recovered;
+    await this.#lockRef(ref);
+    const { clock, jobs } = this.#dependencies;
+    let ingest = this.#ingests.get(ref);
+    if (ingest === undefined) {
+      ingest = new Ingest(ref, this.#layout.ingest(ref), clock.now(), jobs);
+      this.#ingests.set(ref, ingest);
+    }
+    const writer = new IngestWriter(ingest, this.#host);
+    try {
+      await ingest.resume();
+      const { total = 0 } = announced;
+      // Another size is another content: what is held cannot be its beginning.
+      if (total > 0 && ingest.total > 0 && total !== ingest.total) await ingest.truncate(clock.now());
+      await writer.announce(announced);
+      return writer;
+    } catch (error) {
+      await writer[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#recovered.catch(() => undefined);
+    await Promise.all([...this.#writers.values()].map(({ leaving }) => leaving));
+  }
+
+  /** Waits for a writer that is leaving. @throws Unavailable when one has it */
+  async #lockRef(ref: string): Promise<void> {
+    for (let held = this.#writers.get(ref); held !== undefined; held = this.#writers.get(ref)) {
+      if (held.leaving === undefined) {
+        throw new OpError('Unavailable', `ingest ${quote(ref)} is locked: another writer has it`);
+      }
+      await held.leaving;
+    }
+    this.#writers.set(ref, { leaving: undefined });
+  }
+
+  async #leave(ingest: Ingest): Promise<void> {
+    const held = this.#writers.get(ingest.ref);
+    const left = ingest.leave().catch((error: unknown) => {
+      // A full disk: the bytes cannot be kept, and nobody was promised them.
+      this.#dependencies.warn({ ref: ingest.ref, error }, 'ingest dropped: its bytes could not be kept');
+      return this.#drop(ingest);
+    });
+    const freed = left.finally(() => this.#writers.delete(ingest.ref));
+    if (held !== undefined) held.leaving = freed;
+    await freed;
+  }
+
+  async #drop(ingest: Ingest): Promise<void> {
+    this.#ingests.delete(ingest.ref);
+    await ingest.close();
+    if (ingest.onDisk) await this.#throwAway(ingest.folder);
+  }
+
+  async #place(ingest: Ingest, digest: Digest, labels: Labels): Promise<void> {
+    await this.#recovered;
+    const { metadata, jobs, clock } = this.#dependencies;
+    await this.#digestLocks.with([digest], async () => {
+      if (this.#index.has(digest)) {
+        await metadata.settled();
+        throw alreadyExists(`content ${digest}`);
+      }
+      const source = await ingest.source();
+      const target = this.#layout.blob(digest);
+      await jobs.placeBlob({ source, target, temporary: this.#layout.temporary() });
+      const now = clock.now();
+      const info: Info = {
+        digest,
+        size: ingest.offset,
+        createdAt: now,
+        updatedAt: now,
+        labels: withoutEmptyLabels(labels),
+      };
+      try {
+        await metadata.update((tx) => this.#index.add(tx, info));
+      } catch (error) {
+        // A full disk. The bytes go back to where a retry finds them.
+        await (source instanceof Uint8Array ? unlink(target) : rename(target, source.path));
+        throw error;
+      }
+      // A copy: the bytes came as a part of a larger message, which would stay in memory with them.
+      if (source instanceof Uint8Array) this.#cache.put(digest, new Uint8Array(source));
+    });
+    await this.#drop(ingest);
+  }
+
+  /** Out of sight at once; the bytes go in a worker. */
+  async #throwAway(path: string): Promise<void> {
+    const { jobs, warn } = this.#dependencies;
+    const trash = this.#layout.temporary();
+    try {
+      await rename(path, trash);
+    } catch (error) {
+      warn({ path, error }, 'could not be moved to the trash; start-up removes it');
+      return;
+    }
+    jobs
+      .removeTrees([trash], new AbortController().signal)
+      .catch((error: unknown) => warn({ path: trash, error }, 'trash stays until start-up'));
+  }
+
+  async #recover(): Promise<void> {
+    const { jobs, metadata, warn } = this.#dependencies;
+    const leftovers = (await readdir(this.#layout.trash)).map((name) => join(this.#layout.trash, name));
+    if (leftovers.length > 0) await jobs.removeTrees(leftovers, new AbortController().signal);
+    await recoverContent({
+      layout: this.#layout,
+      index: this.#index,
+      jobs,
+      metadata,
+      warn,
+      keep: (ingest) => this.#ingests.set(ingest.ref, ingest),
+    });
+  }
+}
+
+/** One chunk is read while the one before is being consumed; each is valid until the next is asked for. */
+async function* readChunks(
+  read: (buffer: Buffer, position: number) => Promise<{ bytesRead: number }>,
+  start: number,
+  end: number,
+): AsyncIterable<Uint8Array> {
+  const buffers = [0, 1].map(() => Buffer.allocUnsafeSlow(Math.min(CHUNK_BYTES, end - start)));
+  const fill = async (turn: number, position: number): Promise<Uint8Array> => {
+    const buffer = buffers[turn % 2]?.subarray(0, Math.min(CHUNK_BYTES, end - position)) ?? Buffer.alloc(0);
+    for (let filled = 0; filled < buffer.length; ) {
+      const { bytesRead } = await read(buffer.subarray(filled), position + filled);
+      if (bytesRead === 0) throw new OpError('DataLoss', `blob ends ${end - position - filled} bytes early`);
+      filled += bytesRead;
+    }
+    return buffer;
+  };
+  let next = fill(0, start);
+  for (let position = start, turn = 1; position < end; position += CHUNK_BYTES, turn++) {
+    const chunk = await next;
+    if (position + CHUNK_BYTES < end) {
+      next = fill(turn, position + CHUNK_BYTES);
+      // Awaited in the next round; a consumer that stops first must not make it an unhandled one.
+      next.catch(() => undefined);
+    }
+    yield chunk;
+  }
+}

@@ -1,0 +1,45 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ALGORITHMS, parseDigest } from '../base/digest.ts';
+import type { MetadataStore } from '../metadata/metadata.ts';
+import type { FileJobs } from '../platform/platform.ts';
+import type { BlobIndex } from './blob-index.ts';
+import { Ingest } from './ingest.ts';
+import type { ContentLayout } from './layout.ts';
+
+export interface ContentRecovery {
+  readonly layout: ContentLayout;
+  readonly index: BlobIndex;
+  readonly jobs: FileJobs;
+  readonly metadata: MetadataStore;
+  readonly warn: (fields: Record<string, unknown>, message: string) => void;
+  readonly keep: (ingest: Ingest) => void;
+}
+
+/**
+ * Start-up: blobs without a record were not acknowledged, or were deleted: they go. A record whose blob
+ * is gone is forgotten with a warning, so that the blob can be fetched again. Whole ingests are kept.
+ */
+export async function recoverContent(recovery: ContentRecovery): Promise<void> {
+  const { layout, index, jobs, metadata, warn, keep } = recovery;
+  const never = new AbortController().signal;
+  const missing = new Set<string>();
+  for (const { digest } of index.all()) missing.add(digest);
+  const unknown: string[] = [];
+  for (const algorithm of ALGORITHMS) {
+    for (const name of await readdir(join(layout.blobs, algorithm))) {
+      if (!missing.delete(`${algorithm}:${name}`)) unknown.push(join(layout.blobs, algorithm, name));
+    }
+  }
+  for (const digest of missing) {
+    warn({ digest }, 'blob has vanished from the disk and is forgotten: it can be fetched again');
+    await metadata.update((tx) => index.remove(tx, index.get(parseDigest(digest))));
+  }
+  for (const name of await readdir(layout.ingests)) {
+    const folder = join(layout.ingests, name);
+    const ingest = await Ingest.load(folder, jobs);
+    if (ingest !== undefined && ingest.folder === layout.ingest(ingest.ref)) keep(ingest);
+    else unknown.push(folder);
+  }
+  if (unknown.length > 0) await jobs.removeTrees(unknown, never);
+}

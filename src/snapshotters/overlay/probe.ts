@@ -1,0 +1,62 @@
+import { access, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { release } from 'node:os';
+import { join } from 'node:path';
+import { OpError } from '../../base/errors.ts';
+import type { Linux } from '../../platform/platform.ts';
+
+/** What this kernel and file system let the driver do. */
+export interface OverlayProbe {
+  readonly needsUserXattr: boolean;
+  readonly knowsIndex: boolean;
+  readonly mapsIds: boolean;
+}
+
+/** The first kernel that lets overlay stand on id-mapped mounts. */
+const IDMAPPED_OVERLAY: readonly [number, number] = [5, 19];
+
+/**
+ * @throws OpError FailedPrecondition saying why overlay cannot work on `root`
+ */
+export async function probeOverlay(root: string, linux: Linux): Promise<OverlayProbe> {
+  if (!linux.supportsDType(root)) {
+    throw new OpError(
+      'FailedPrecondition',
+      `${root}: its file system does not report file types (d_type), which overlay needs: use ext4, btrfs, or xfs made with ftype=1`,
+    );
+  }
+  const folder = await mkdtemp(join(root, 'probe-'));
+  try {
+    const [lower, upper, work] = ['lower', 'upper', 'work'].map((name) => join(folder, name)) as [string, string, string];
+    for (const path of [lower, upper, work]) await mkdir(path);
+    const works = (options: readonly string[]): boolean =>
+      linux.canMountOverlay({ lower, upper, work, options });
+    const needsUserXattr = (await inUserNamespace()) && works(['userxattr']);
+    if (!needsUserXattr && !works([])) {
+      throw new OpError(
+        'FailedPrecondition',
+        `${root}: this kernel cannot mount overlay there (a root on overlay itself, or no overlay module): use another root or the native driver`,
+      );
+    }
+    const [major = 0, minor = 0] = release().split('.').map(Number);
+    return {
+      needsUserXattr,
+      knowsIndex: await exists('/sys/module/overlay/parameters/index'),
+      mapsIds:
+        major > IDMAPPED_OVERLAY[0] || (major === IDMAPPED_OVERLAY[0] && minor >= IDMAPPED_OVERLAY[1]),
+    };
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+const exists = (path: string): Promise<boolean> =>
+  access(path).then(
+    () => true,
+    () => false,
+  );
+
+/** The initial user namespace maps all ids one to one. @see user_namespaces(7), uid_map */
+async function inUserNamespace(): Promise<boolean> {
+  const map = await readFile('/proc/self/uid_map', 'utf8');
+  return map.trim().split(/\s+/).join(' ') !== '0 0 4294967295';
+}

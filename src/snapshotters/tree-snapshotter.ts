@@ -1,0 +1,284 @@
+import type { Clock } from '../base/clock.ts';
+import type { RequestContext } from '../base/context.ts';
+import { alreadyExists, OpError, quote } from '../base/errors.ts';
+import { applyFieldPaths } from '../base/fieldpaths.ts';
+import { compileFilters, snapshotAdaptor } from '../base/filters.ts';
+import { withoutEmptyLabels, type Labels } from '../base/labels.ts';
+import { KeyedLocks } from '../base/locks.ts';
+import type { MetadataStore } from '../metadata/metadata.ts';
+import type { SnapshotDriver } from './driver.ts';
+import { recover } from './recover.ts';
+import type { Info, Kind, Mount, Snapshotter, Usage } from './snapshotter.ts';
+import { Trash } from './trash.ts';
+import { infoOf, nodeOf, SnapshotTree, type Snapshot } from './tree.ts';
+
+export interface TreeSnapshotterDependencies {
+  readonly metadata: MetadataStore;
+  readonly driver: SnapshotDriver;
+  readonly clock: Clock;
+  readonly warn: (fields: Record<string, unknown>, message: string) => void;
+}
+
+/**
+ * The only Snapshotter: the tree, a driver's directories and the trash, and the order between them.
+ *
+ * Prepare and View: directory, then record. A crash between leaves a directory without a record, which
+ * start-up throws away. Commit: the files on disk, then the record. Remove: the record, then the
+ * directory. So a record on disk always has its directory, but for an empty one that a power cut took,
+ * which start-up makes again (invariants 3 to 5 of docs/durability.md).
+ */
+export class TreeSnapshotter implements Snapshotter {
+  readonly #tree: SnapshotTree;
+  readonly #metadata: MetadataStore;
+  readonly #driver: SnapshotDriver;
+  readonly #clock: Clock;
+  readonly #trash: Trash;
+  readonly #locks = new KeyedLocks();
+  /** Tree and disk agree; whatever changes either waits for it. */
+  readonly #recovered: Promise<void>;
+
+  private constructor(tree: SnapshotTree, dependencies: TreeSnapshotterDependencies) {
+    const { metadata, driver, clock, warn } = dependencies;
+    this.#tree = tree;
+    this.#metadata = metadata;
+    this.#driver = driver;
+    this.#clock = clock;
+    this.#trash = new Trash(driver, warn);
+    this.#recovered = recover(tree, driver, this.#trash, warn);
+    // Whoever needs it awaits it; a failure is theirs to report.
+    this.#recovered.catch(() => undefined);
+  }
+
+  /** Reads are answered when this resolves; changes when the disk was compared with the records too. */
+  static async open(
+    instance: string,
+    dependencies: TreeSnapshotterDependencies,
+  ): Promise<TreeSnapshotter> {
+    return new TreeSnapshotter(await SnapshotTree.load(dependencies.metadata, instance), dependencies);
+  }
+
+  /** Resolves when start-up's comparison of tree and disk is done. */
+  get recovered(): Promise<void> {
+    return this.#recovered;
+  }
+
+  async stat(_ctx: RequestContext, key: string): Promise<Info> {
+    return this.#show(this.#tree.get(key));
+  }
+
+  async update(
+    _ctx: RequestContext,
+    change: { readonly name: string; readonly labels: Labels },
+    fieldPaths: readonly string[],
+  ): Promise<Info> {
+    return this.#metadata.update((tx) => {
+      const snapshot = this.#tree.get(change.name);
+      const labels = applyFieldPaths(snapshot.labels, change.labels, fieldPaths);
+      this.#tree.change(tx, snapshot, { labels, updatedAt: this.#clock.now() });
+      return this.#show(snapshot);
+    });
+  }
+
+  async usage(ctx: RequestContext, key: string): Promise<Usage> {
+    const snapshot = this.#tree.get(key);
+    if (snapshot.usage !== undefined) return snapshot.usage;
+    if (snapshot.kind === 'view') return { inodes: 0, size: 0 };
+    await this.#recovered;
+    try {
+      return await this.#driver.usage(nodeOf(snapshot), ctx.signal);
+    } catch (error) {
+      // Removed or committed while it was being measured: answer for what is there now.
+      const now = this.#tree.find(key);
+      if (now === snapshot && now.kind === 'active') throw error;
+      return this.usage(ctx, key);
+    }
+  }
+
+  async mounts(_ctx: RequestContext, key: string): Promise<readonly Mount[]> {
+    const snapshot = this.#tree.get(key);
+    if (snapshot.kind === 'committed') {
+      throw new OpError(
+        'FailedPrecondition',
+        `snapshot ${quote(key)} is committed and has no mounts: prepare or view a child of it`,
+      );
+    }
+    return this.#driver.mounts(nodeOf(snapshot));
+  }
+
+  prepare(
+    _ctx: RequestContext,
+    key: string,
+    parent: string,
+    labels: Labels,
+  ): Promise<readonly Mount[]> {
+    return this.#create('active', key, parent, labels);
+  }
+
+  view(_ctx: RequestContext, key: string, parent: string, labels: Labels): Promise<readonly Mount[]> {
+    return this.#create('view', key, parent, labels);
+  }
+
+  async commit(
+    ctx: RequestContext,
+    name: string,
+    key: string,
+    labels: Labels,
+    parent: string,
+  ): Promise<void> {
+    requireName(name);
+    await this.#recovered;
+    await this.#locks.with([key, name], async () => {
+      const snapshot = this.#activeToCommit(key);
+      const newParent = this.#parentAtCommit(snapshot, parent);
+      await this.#refuseTakenName(name);
+      using _hold = newParent === undefined ? undefined : this.#tree.holdAsParent(newParent);
+      const usage = await this.#driver.seal(nodeOf(snapshot), ctx.signal);
+      await this.#metadata.update((tx) => {
+        const now = this.#clock.now();
+        this.#tree.change(tx, snapshot, {
+          kind: 'committed',
+          name,
+          parent: newParent,
+          labels: withoutEmptyLabels(labels),
+          createdAt: now,
+          updatedAt: now,
+          usage,
+        });
+      });
+    });
+  }
+
+  async remove(ctx: RequestContext, key: string): Promise<void> {
+    await this.#recovered;
+    await this.#locks.with([key], async () => {
+      const id = await this.#metadata.update(
+        (tx) => {
+          const snapshot = this.#tree.get(key);
+          if (snapshot.children > 0) throw this.#stillHasChildren(snapshot);
+          this.#tree.remove(tx, snapshot);
+          return snapshot.id;
+        },
+        { frees: true },
+      );
+      this.#trash.throwAway(id);
+    });
+    if (this.#driver.removesAtOnce === true) await this.#trash.emptied(ctx.signal);
+  }
+
+  async *walk(_ctx: RequestContext, filters: readonly string[]): AsyncIterable<Info> {
+    const matches = await compileFilters(filters);
+    for (const snapshot of this.#tree.all()) {
+      const info = this.#show(snapshot);
+      if (matches(snapshotAdaptor(info))) yield info;
+    }
+  }
+
+  async cleanup(ctx: RequestContext): Promise<void> {
+    await this.#recovered;
+    await this.#trash.emptied(ctx.signal);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#recovered.catch(() => undefined);
+    await this.#trash[Symbol.asyncDispose]();
+    await this.#driver[Symbol.asyncDispose]();
+  }
+
+  async #create(
+    kind: Kind,
+    key: string,
+    parentName: string,
+    labels: Labels,
+  ): Promise<readonly Mount[]> {
+    requireName(key);
+    await this.#recovered;
+    return this.#locks.with([key], async () => {
+      const parent = parentName === '' ? undefined : this.#committedParent(parentName);
+      await this.#refuseTakenName(key);
+      using _hold = parent === undefined ? undefined : this.#tree.holdAsParent(parent);
+      const now = this.#clock.now();
+      const snapshot: Snapshot = {
+        id: this.#tree.nextId(),
+        kind,
+        name: key,
+        parent,
+        labels: withoutEmptyLabels(labels),
+        createdAt: now,
+        updatedAt: now,
+        usage: undefined,
+        children: 0,
+      };
+      const node = nodeOf(snapshot);
+      try {
+        await this.#driver.create(node);
+        await this.#metadata.update((tx) => this.#tree.add(tx, snapshot));
+      } catch (error) {
+        this.#trash.throwAway(node.id);
+        throw error;
+      }
+      return this.#driver.mounts(node);
+    });
+  }
+
+  #show(snapshot: Snapshot): Info {
+    const info = infoOf(snapshot);
+    const shown = this.#driver.shownLabels?.(nodeOf(snapshot));
+    return shown === undefined ? info : { ...info, labels: new Map([...info.labels, ...shown]) };
+  }
+
+  #committedParent(name: string): Snapshot {
+    const parent = this.#tree.get(name);
+    if (parent.kind !== 'committed') {
+      throw new OpError('InvalidArgument', `parent ${quote(name)} is ${parent.kind}, not committed`);
+    }
+    return parent;
+  }
+
+  #activeToCommit(key: string): Snapshot {
+    const snapshot = this.#tree.get(key);
+    if (snapshot.kind !== 'active') {
+      throw new OpError(
+        'FailedPrecondition',
+        `snapshot ${quote(key)} is ${snapshot.kind}, only an active one can be committed`,
+      );
+    }
+    return snapshot;
+  }
+
+  #parentAtCommit(snapshot: Snapshot, parentName: string): Snapshot | undefined {
+    if (parentName === '' || snapshot.parent?.name === parentName) return snapshot.parent;
+    if (snapshot.parent !== undefined) {
+      throw new OpError(
+        'InvalidArgument',
+        `snapshot ${quote(snapshot.name)} has the parent ${quote(snapshot.parent.name)}, it cannot be rebased to ${quote(parentName)}`,
+      );
+    }
+    const parent = this.#tree.get(parentName);
+    if (parent.kind !== 'committed') {
+      throw new OpError(
+        'FailedPrecondition',
+        `parent ${quote(parentName)} is ${parent.kind}, not committed`,
+      );
+    }
+    return parent;
+  }
+
+  /** "Already exists" is an answer callers build on, so it waits until what is there cannot be lost. */
+  async #refuseTakenName(name: string): Promise<void> {
+    if (this.#tree.find(name) === undefined) return;
+    await this.#metadata.settled();
+    if (this.#tree.find(name) !== undefined) throw alreadyExists(`snapshot ${quote(name)}`);
+  }
+
+  #stillHasChildren(snapshot: Snapshot): OpError {
+    const names = this.#tree.childrenOf(snapshot, 3).map(quote).join(', ');
+    return new OpError(
+      'FailedPrecondition',
+      `cannot remove snapshot ${quote(snapshot.name)}: it has ${snapshot.children} children: ${names}`,
+    );
+  }
+}
+
+function requireName(name: string): void {
+  if (name === '') throw new OpError('InvalidArgument', 'a snapshot needs a key: it is empty');
+}
