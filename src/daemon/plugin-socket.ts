@@ -1,0 +1,80 @@
+import { chmod, chown, mkdir, unlink } from 'node:fs/promises';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { dirname } from 'node:path';
+import { messageOf, OpError } from '../base/errors.ts';
+
+export interface SocketOptions {
+  readonly socket: string;
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** Every pod on a host may have a connection of its own waiting while the daemon restarts. */
+const BACKLOG = 4096;
+
+/**
+ * Listens, so that clients queue from here on. A socket file that nobody answers on is replaced.
+ * @throws OpError FailedPrecondition another process answers on it, or it cannot be made
+ */
+export async function listen(options: SocketOptions): Promise<Server> {
+  const { socket, mode, uid, gid } = options;
+  try {
+    await mkdir(dirname(socket), { recursive: true, mode: 0o711 });
+    if (await isAnswered(socket)) {
+      throw new OpError('FailedPrecondition', `socket ${socket}: another process is listening on it`);
+    }
+    const server = await listening((listener) => listener.listen({ path: socket, backlog: BACKLOG }));
+    await chmod(socket, mode);
+    await chown(socket, uid, gid);
+    return server;
+  } catch (error) {
+    if (error instanceof OpError) throw error;
+    throw new OpError('FailedPrecondition', `socket ${socket}: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+/** A socket that is already bound and listening, such as systemd hands over. */
+export function inherit(fd: number): Promise<Server> {
+  return listening((server) => server.listen({ fd }));
+}
+
+function listening(start: (server: Server) => void): Promise<Server> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once('error', reject);
+    server.once('listening', () => {
+      server.off('error', reject);
+      resolve(server);
+    });
+    start(server);
+  });
+}
+
+/**
+ * Keeps connections that come before anybody serves them; the returned function hands them to the
+ * listeners that the server has by then.
+ */
+export function holdConnections(server: Server): () => void {
+  const held: Socket[] = [];
+  const hold = (socket: Socket): void => void held.push(socket);
+  server.on('connection', hold);
+  return () => {
+    server.off('connection', hold);
+    for (const socket of held) server.emit('connection', socket);
+  };
+}
+
+/** Removes a stale socket file on the way. */
+async function isAnswered(socket: string): Promise<boolean> {
+  const code = await new Promise<string>((resolve) => {
+    const probe = connect(socket);
+    probe.once('connect', () => {
+      probe.destroy();
+      resolve('');
+    });
+    probe.once('error', (error) => resolve('code' in error ? String(error.code) : 'unknown'));
+  });
+  if (code === 'ECONNREFUSED') await unlink(socket);
+  return code === '';
+}
