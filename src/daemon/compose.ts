@@ -1,0 +1,147 @@
+import { join } from 'node:path';
+import type { Clock } from '../base/clock.ts';
+import { SystemClock } from '../base/clock.ts';
+import { messageOf, OpError, quote } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import type { ContentStore } from '../content/content.ts';
+import { LocalContentStore } from '../content/local-store.ts';
+import { LevelStore, metadataPaths } from '../metadata/level-store.ts';
+import type { MetadataStore } from '../metadata/metadata.ts';
+import { createFileJobs } from '../platform/jobs/file-jobs.ts';
+import { linux } from '../platform/linux/linux.ts';
+import type { DriverDependencies, DriverFactory } from '../snapshotters/driver.ts';
+import { drivers } from '../snapshotters/drivers.ts';
+import type { Snapshotter } from '../snapshotters/snapshotter.ts';
+import { TreeSnapshotter } from '../snapshotters/tree-snapshotter.ts';
+import type { DaemonConfig, SnapshotterConfig } from './config.ts';
+import { claimSnapshotterRoot, markRoot, openRoot } from './root.ts';
+
+/** A snapshotter of the config: open, or the reason why it is not. */
+export interface SnapshotterInstance {
+  readonly config: SnapshotterConfig;
+  readonly snapshotter: Snapshotter | undefined;
+  readonly capabilities: readonly string[];
+  readonly error: OpError | undefined;
+}
+
+/** Everything the daemon is made of, below its sockets. */
+export interface Stores extends AsyncDisposable {
+  /** Stable over restarts: it is kept in the root. */
+  readonly uuid: string;
+  readonly content: ContentStore;
+  readonly snapshotters: readonly SnapshotterInstance[];
+  /**
+   * The snapshotter that a request names.
+   * @throws OpError InvalidArgument unknown name; FailedPrecondition configured but not available
+   */
+  snapshotter(name: string): Snapshotter;
+  /** Resolves when start-up's comparison of records and disk is done everywhere. */
+  readonly recovered: Promise<void>;
+}
+
+export interface ComposeDependencies {
+  readonly log: Log;
+  /** The worker threads' entry file. */
+  readonly workerPath: string;
+  /** Nothing may be acknowledged any more: the daemon must end at once. */
+  readonly onFatal: (error: Error) => void;
+}
+
+/**
+ * Builds every part, in the order in which they need each other; disposing takes them down in reverse.
+ * @throws OpError with one line for the operator
+ */
+export async function compose(
+  config: DaemonConfig,
+  { log, workerPath, onFatal }: ComposeDependencies,
+): Promise<Stores> {
+  await using undo = new AsyncDisposableStack();
+  const warn = (fields: Record<string, unknown>, message: string): void => log.warn(fields, message);
+  const clock = new SystemClock();
+
+  const root = await openRoot(config.root);
+  const jobs = undo.use(createFileJobs({ workerPath }));
+  const metadata = undo.use(
+    await LevelStore.open({ ...metadataPaths(config.root), used: root.used, onFatal }),
+  );
+  await markRoot(config.root, root);
+  const content = undo.use(
+    await LocalContentStore.open(join(config.root, 'content'), { metadata, jobs, clock, warn }),
+  );
+
+  const snapshotters: SnapshotterInstance[] = [];
+  const recoveries = [content.recovered];
+  for (const instance of config.snapshotters.values()) {
+    try {
+      const opened = await openSnapshotter(instance, root.uuid, { linux, jobs, warn, metadata, clock });
+      snapshotters.push(opened.instance);
+      recoveries.push(undo.use(opened.snapshotter).recovered);
+    } catch (error) {
+      // Started by flags there is only this one; otherwise the others go on and requests say why.
+      if (!(error instanceof OpError) || config.anyName) throw error;
+      log.error({ snapshotter: instance.name, error: error.message }, 'snapshotter is not available');
+      snapshotters.push({ config: instance, snapshotter: undefined, capabilities: [], error });
+    }
+  }
+
+  const parts = undo.move();
+  return {
+    uuid: root.uuid,
+    content,
+    snapshotters,
+    snapshotter: resolver(snapshotters, config.anyName),
+    recovered: Promise.all(recoveries).then(() => undefined),
+    [Symbol.asyncDispose]: () => parts.disposeAsync(),
+  };
+}
+
+interface SnapshotterDependencies extends DriverDependencies {
+  readonly metadata: MetadataStore;
+  readonly clock: Clock;
+}
+
+async function openSnapshotter(
+  config: SnapshotterConfig,
+  uuid: string,
+  dependencies: SnapshotterDependencies,
+): Promise<{ instance: SnapshotterInstance; snapshotter: TreeSnapshotter }> {
+  const { name, root, durability, table } = config;
+  await claimSnapshotterRoot(
+    { root, snapshotter: name, driver: config.driver, uuid },
+    dependencies.metadata,
+  );
+  const driver = await factoryOf(config).open({ root, durability, table }, dependencies);
+  const snapshotter = await TreeSnapshotter.open(name, { ...dependencies, driver });
+  const { capabilities } = driver;
+  return { snapshotter, instance: { config, snapshotter, capabilities, error: undefined } };
+}
+
+function factoryOf({ name, driver }: SnapshotterConfig): DriverFactory {
+  const factory = drivers.find((known) => known.name === driver);
+  if (factory === undefined) {
+    const known = drivers.map((each) => each.name).join(', ');
+    throw new OpError('InvalidArgument', `snapshotter ${name}: there is no driver ${quote(driver)}, only ${known}`);
+  }
+  return factory;
+}
+
+function resolver(
+  instances: readonly SnapshotterInstance[],
+  anyName: boolean,
+): (name: string) => Snapshotter {
+  const byName = new Map(instances.map((instance) => [instance.config.name, instance]));
+  const [only] = instances;
+  return (name) => {
+    const instance = anyName ? only : byName.get(name);
+    if (instance === undefined) {
+      throw new OpError(
+        'InvalidArgument',
+        `snapshotter ${quote(name)} is not in the config, which has ${[...byName.keys()].join(', ')}`,
+      );
+    }
+    if (instance.snapshotter === undefined) {
+      throw new OpError('FailedPrecondition', `snapshotter ${name} is not available: ${messageOf(instance.error)}`);
+    }
+    return instance.snapshotter;
+  };
+}
