@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 
 import { OpError } from '../base/errors.ts';
 import type { DriverFactory } from '../snapshotters/driver.ts';
-import { configFromFlags, parseConfig } from './config.ts';
+import { configFor, configFromFlags, parseConfig } from './config.ts';
 
 /** Stands for drivers.ts: what a driver does is not asked here, only which keys it takes. */
 const driver = (name: string, keys: readonly string[]): DriverFactory => ({
@@ -197,4 +197,14 @@ test('a wrong flag is refused by its name', () => {
   expect(refusedFlags({ snapshotter: 'zfs' })).toMatch(/: --snapshotter is "zfs", this build has/);
   expect(refusedFlags({ durability: 'half' })).toMatch(/: --durability is "half"/);
   expect(refusedFlags({ root: '/a:b' })).toMatch(/: --root is/);
+});
+
+test('flags about logs win over the file', () => {
+  const request = {
+    flags: { socket: '/tmp/s', root: '/tmp/r' },
+    log: { level: 'debug', format: undefined },
+  };
+  expect(configFor(request, drivers).log).toEqual({ level: 'debug', format: 'auto' });
+  const wrong = { ...request, log: { level: undefined, format: 'xml' } };
+  expect(problemOf(() => configFor(wrong, drivers))).toMatch(/: --log-format is "xml"/);
 });

@@ -46,15 +46,23 @@ export interface DaemonConfig {
   readonly log: LogConfig;
 }
 
+export interface LogFlags {
+  readonly level: string | undefined;
+  readonly format: string | undefined;
+}
+
 export interface ServeFlags {
   readonly socket: string;
   readonly root: string;
   readonly snapshotter?: string | undefined;
   readonly durability?: string | undefined;
   readonly containerd?: string | undefined;
-  readonly logLevel?: string | undefined;
-  readonly logFormat?: string | undefined;
 }
+
+/** How `serve` was asked to start; the flags about logs win over a file. */
+export type ServeRequest =
+  | { readonly config: string; readonly log: LogFlags }
+  | { readonly flags: ServeFlags; readonly log: LogFlags };
 
 /** Ids of containerd's own plugins: it refuses to start when a proxy plugin repeats one. */
 const BUILT_IN_NAMES: ReadonlySet<string> = new Set(
@@ -66,6 +74,21 @@ const BUILT_IN_NAMES: ReadonlySet<string> = new Set(
 export const CONTENT_PLUGIN_NAME = 'ballast-content';
 
 const SNAPSHOTTER_KEYS = ['driver', 'durability', 'root'];
+
+/** @throws OpError as loadConfig and configFromFlags */
+export function configFor(request: ServeRequest, drivers: readonly DriverFactory[]): DaemonConfig {
+  const config =
+    'config' in request
+      ? loadConfig(request.config, drivers)
+      : configFromFlags(request.flags, drivers);
+  const flags = new ConfigSection(flagOf, ['log'], request.log);
+  return { ...config, log: logOf(flags, config.log) };
+}
+
+const logOf = (section: ConfigSection, preset: LogConfig): LogConfig => ({
+  level: section.choice('level', LOG_LEVELS, preset.level),
+  format: section.choice('format', LOG_FORMATS, preset.format),
+});
 
 /**
  * Reads and checks a config file.
@@ -110,7 +133,6 @@ export function configFromFlags(
     root: resolve(flags.root),
     containerd_address: flags.containerd === undefined ? undefined : resolve(flags.containerd),
     plugin: { socket: resolve(flags.socket), uid: process.getuid?.(), gid: process.getgid?.() },
-    log: { level: flags.logLevel, format: flags.logFormat },
     snapshotter: {
       // The name that the default config gives it: what was stored is found when a file takes over.
       [`ballast-${driver}`]: { driver, durability: flags.durability },
@@ -152,10 +174,7 @@ function check(top: ConfigSection, drivers: readonly DriverFactory[]): DaemonCon
     },
     snapshotters: snapshottersOf(top.section('snapshotter'), root, drivers),
     anyName: false,
-    log: {
-      level: log.choice('level', LOG_LEVELS, DEFAULTS.logLevel),
-      format: log.choice('format', LOG_FORMATS, DEFAULTS.logFormat),
-    },
+    log: logOf(log, { level: DEFAULTS.logLevel, format: DEFAULTS.logFormat }),
   };
 }
 
