@@ -1,0 +1,141 @@
+export type ConfigKeyType = 'path' | 'string' | 'one of' | 'mode' | 'id' | 'table';
+
+/** One key of the config file: what docs/configuration.md lists, what the parser accepts and defaults to. */
+export interface ConfigKey {
+  /** Dotted; NAME stands for what the operator chooses. */
+  readonly key: string;
+  readonly type: ConfigKeyType;
+  /** As written in the file; undefined: none. A text in parentheses says how it is found. */
+  readonly default: string | undefined;
+  readonly choices?: readonly string[];
+  readonly description: string;
+}
+
+export const DEFAULT_CONFIG_FILE = '/etc/ballast/config.toml';
+
+export const DEFAULTS = {
+  root: '/var/lib/ballast',
+  pluginSocket: '/run/ballast/plugin.sock',
+  pluginMode: 0o660,
+  pluginUid: 0,
+  pluginGid: 0,
+  durability: 'full',
+  logLevel: 'info',
+  logFormat: 'auto',
+} as const;
+
+export const DURABILITIES = ['full', 'metadata'] as const;
+export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const;
+export const LOG_FORMATS = ['auto', 'json', 'journal', 'text'] as const;
+
+export const CONFIG_KEYS: readonly ConfigKey[] = [
+  {
+    key: 'root',
+    type: 'path',
+    default: `"${DEFAULTS.root}"`,
+    description:
+      'The folder that holds everything that is stored: blobs, metadata, and the snapshots of every snapshotter that has no root of its own. One daemon per root.',
+  },
+  {
+    key: 'containerd_address',
+    type: 'path',
+    default: undefined,
+    description:
+      "containerd's socket, for `ballast check` and for what reads from containerd. The daemon starts whether or not anyone listens there.",
+  },
+  {
+    key: 'plugin',
+    type: 'table',
+    default: undefined,
+    description: "The socket that containerd's `proxy_plugins` connect to.",
+  },
+  {
+    key: 'plugin.socket',
+    type: 'path',
+    default: `"${DEFAULTS.pluginSocket}"`,
+    description:
+      'Its path. Under systemd the socket comes from `ballast.socket` instead, whose ListenStream must then be the same.',
+  },
+  {
+    key: 'plugin.mode',
+    type: 'mode',
+    default: '"0660"',
+    description:
+      'Its permission bits, in octal. Whoever may connect can read and delete everything that is stored.',
+  },
+  {
+    key: 'plugin.uid',
+    type: 'id',
+    default: String(DEFAULTS.pluginUid),
+    description: 'The user who owns it.',
+  },
+  {
+    key: 'plugin.gid',
+    type: 'id',
+    default: String(DEFAULTS.pluginGid),
+    description: 'The group that owns it.',
+  },
+  {
+    key: 'snapshotter.NAME',
+    type: 'table',
+    default: undefined,
+    description:
+      "One snapshotter; NAME is what containerd's config calls it. It can be none of containerd's own names (`overlayfs`, `native`, `btrfs`, …). A driver can have several, each with a root of its own.",
+  },
+  {
+    key: 'snapshotter.NAME.driver',
+    type: 'string',
+    default: undefined,
+    description:
+      'How its snapshots are made; `ballast --version` lists the drivers that this build has. Required.',
+  },
+  {
+    key: 'snapshotter.NAME.durability',
+    type: 'one of',
+    choices: DURABILITIES,
+    default: `"${DEFAULTS.durability}"`,
+    description:
+      "`full`: a committed snapshot survives a power cut with every byte of its files. `metadata`: containerd's promise, the snapshot survives and the files that the kernel had not yet written may not.",
+  },
+  {
+    key: 'snapshotter.NAME.root',
+    type: 'path',
+    default: '(`<root>/snapshotters/NAME`)',
+    description:
+      'The folder that holds its snapshots. It may lie on another file system; no two snapshotters may share or nest theirs.',
+  },
+  {
+    key: 'log',
+    type: 'table',
+    default: undefined,
+    description: 'What the daemon writes to its standard error.',
+  },
+  {
+    key: 'log.level',
+    type: 'one of',
+    choices: LOG_LEVELS,
+    default: `"${DEFAULTS.logLevel}"`,
+    description:
+      '`error`: someone must act. `warn`: may become that. `info`: start, stop and other rare facts. `debug`: each request.',
+  },
+  {
+    key: 'log.format',
+    type: 'one of',
+    choices: LOG_FORMATS,
+    default: `"${DEFAULTS.logFormat}"`,
+    description:
+      '`json`: one object a line. `journal`: text with the priorities that systemd reads. `text`: for people. `auto`: `journal` under systemd, `text` on a terminal, else `json`.',
+  },
+];
+
+/** The names of the keys right below `parent` ('' for the top), as the parser accepts them. */
+export function keysBelow(parent: string): readonly string[] {
+  const prefix = parent === '' ? '' : `${parent}.`;
+  const names = new Set<string>();
+  for (const { key } of CONFIG_KEYS) {
+    if (!key.startsWith(prefix)) continue;
+    const [name] = key.slice(prefix.length).split('.');
+    if (name !== undefined && name !== '') names.add(name);
+  }
+  return [...names];
+}

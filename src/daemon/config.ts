@@ -1,0 +1,305 @@
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+
+import { parse, TomlError } from 'smol-toml';
+
+import { messageOf, OpError, quote } from '../base/errors.ts';
+import type { LogLevel } from '../base/log.ts';
+import type { ConfigTable, DriverFactory, Durability } from '../snapshotters/driver.ts';
+import { DEFAULTS, DURABILITIES, keysBelow, LOG_FORMATS, LOG_LEVELS } from './config-keys.ts';
+import { ConfigSection, type NameOfValue, nearest } from './config-section.ts';
+import { TomlLines } from './toml-lines.ts';
+
+export type LogFormat = (typeof LOG_FORMATS)[number];
+
+export interface LogConfig {
+  readonly level: LogLevel;
+  readonly format: LogFormat;
+}
+
+/** The socket for containerd's proxy_plugins, and what it looks like in the file system. */
+export interface PluginSocketConfig {
+  readonly socket: string;
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+export interface SnapshotterConfig {
+  /** What containerd's config calls it. */
+  readonly name: string;
+  readonly driver: string;
+  readonly durability: Durability;
+  readonly root: string;
+  /** The driver's own keys; its checkConfig has accepted them. */
+  readonly table: ConfigTable;
+}
+
+/** All that a daemon is told when it starts; checked, defaults filled in. */
+export interface DaemonConfig {
+  readonly root: string;
+  readonly containerdAddress: string | undefined;
+  readonly plugin: PluginSocketConfig;
+  readonly snapshotters: ReadonlyMap<string, SnapshotterConfig>;
+  /** The only snapshotter answers whatever name a request carries: a start by flags, without a file. */
+  readonly anyName: boolean;
+  readonly log: LogConfig;
+}
+
+export interface LogFlags {
+  readonly level: string | undefined;
+  readonly format: string | undefined;
+}
+
+export interface ServeFlags {
+  readonly socket: string;
+  readonly root: string;
+  readonly snapshotter?: string | undefined;
+  readonly durability?: string | undefined;
+  readonly containerd?: string | undefined;
+}
+
+/** How `serve` was asked to start; the flags about logs win over a file. */
+export type ServeRequest =
+  | { readonly config: string; readonly log: LogFlags }
+  | { readonly flags: ServeFlags; readonly log: LogFlags };
+
+/** Ids of containerd's own plugins: it refuses to start when a proxy plugin repeats one. */
+const BUILT_IN_NAMES: ReadonlySet<string> = new Set(
+  'aufs blockfile btrfs cimfs devmapper erofs native overlayfs windows windows-lcow zfs content walking'.split(
+    ' ',
+  ),
+);
+/** What `config print --content` calls our content store: one table holds all proxy plugins. */
+export const CONTENT_PLUGIN_NAME = 'ballast-content';
+
+const SNAPSHOTTER_KEYS = ['driver', 'durability', 'root'];
+
+/** @throws OpError as loadConfig and configFromFlags */
+export function configFor(request: ServeRequest, drivers: readonly DriverFactory[]): DaemonConfig {
+  const config =
+    'config' in request
+      ? loadConfig(request.config, drivers)
+      : configFromFlags(request.flags, drivers);
+  const flags = new ConfigSection(flagOf, ['log'], request.log);
+  return { ...config, log: logOf(flags, config.log) };
+}
+
+const logOf = (section: ConfigSection, preset: LogConfig): LogConfig => ({
+  level: section.choice('level', LOG_LEVELS, preset.level),
+  format: section.choice('format', LOG_FORMATS, preset.format),
+});
+
+/**
+ * Reads and checks a config file.
+ * @throws OpError NotFound when there is none; InvalidArgument naming file, line, key, value and remedy
+ */
+export function loadConfig(file: string, drivers: readonly DriverFactory[]): DaemonConfig {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new OpError(
+      'NotFound',
+      `${file}: cannot read the config (${messageOf(error)}); name one with --config FILE, or start with --socket PATH --root DIR`,
+      { cause: error },
+    );
+  }
+  return parseConfig(text, file, drivers);
+}
+
+/** As loadConfig, for a text that is already read; `file` is for messages only. */
+export function parseConfig(
+  text: string,
+  file: string,
+  drivers: readonly DriverFactory[],
+): DaemonConfig {
+  const lines = new TomlLines(text);
+  const nameOf: NameOfValue = (path) => `${file}:${lines.lineOf(path)}: ${path.join('.')}`;
+  return check(new ConfigSection(nameOf, [], parseToml(text, file)), drivers);
+}
+
+/**
+ * The config of `serve --socket PATH --root DIR`: content and one driver for every name.
+ * @throws OpError InvalidArgument naming the flag
+ */
+export function configFromFlags(
+  flags: ServeFlags,
+  drivers: readonly DriverFactory[],
+): DaemonConfig {
+  const asked = flags.snapshotter ?? 'overlayfs';
+  const driver = asked === 'overlayfs' ? 'overlay' : asked;
+  const table = {
+    root: resolve(flags.root),
+    containerd_address: flags.containerd === undefined ? undefined : resolve(flags.containerd),
+    plugin: { socket: resolve(flags.socket), uid: process.getuid?.(), gid: process.getgid?.() },
+    snapshotter: {
+      // The name that the default config gives it: what was stored is found when a file takes over.
+      [`ballast-${driver}`]: { driver, durability: flags.durability },
+    },
+  };
+  const config = check(new ConfigSection(flagOf, [], table), drivers);
+  return { ...config, anyName: true };
+}
+
+/** The flag that a value of configFromFlags' table came from. */
+const flagOf: NameOfValue = (path) => {
+  const flag = FLAGS.get(path.at(-1) ?? '');
+  return flag ?? '--snapshotter';
+};
+const FLAGS: ReadonlyMap<string, string> = new Map([
+  ['root', '--root'],
+  ['containerd_address', '--containerd'],
+  ['socket', '--socket'],
+  ['level', '--log-level'],
+  ['format', '--log-format'],
+  ['durability', '--durability'],
+]);
+
+function check(top: ConfigSection, drivers: readonly DriverFactory[]): DaemonConfig {
+  top.refuseUnknown(keysBelow(''));
+  const root = top.directory('root', DEFAULTS.root);
+  const plugin = top.section('plugin');
+  plugin.refuseUnknown(keysBelow('plugin'));
+  const log = top.section('log');
+  log.refuseUnknown(keysBelow('log'));
+  return {
+    root,
+    containerdAddress: top.socket('containerd_address'),
+    plugin: {
+      socket: plugin.socket('socket') ?? DEFAULTS.pluginSocket,
+      mode: plugin.mode('mode', DEFAULTS.pluginMode),
+      uid: plugin.id('uid', DEFAULTS.pluginUid),
+      gid: plugin.id('gid', DEFAULTS.pluginGid),
+    },
+    snapshotters: snapshottersOf(top.section('snapshotter'), root, drivers),
+    anyName: false,
+    log: logOf(log, { level: DEFAULTS.logLevel, format: DEFAULTS.logFormat }),
+  };
+}
+
+function parseToml(text: string, file: string): object {
+  try {
+    return parse(text, { integersAsBigInt: 'asNeeded' });
+  } catch (error) {
+    if (!(error instanceof TomlError)) throw error;
+    const [problem = ''] = error.message.replace(/^Invalid TOML document: /, '').split('\n');
+    throw new OpError(
+      'InvalidArgument',
+      `${file}:${error.line}:${error.column}: this is no TOML: ${problem}`,
+      { cause: error },
+    );
+  }
+}
+
+function snapshottersOf(
+  all: ConfigSection,
+  root: string,
+  drivers: readonly DriverFactory[],
+): ReadonlyMap<string, SnapshotterConfig> {
+  const made = new Map<string, SnapshotterConfig>();
+  for (const name of all.keys()) {
+    const section = all.section(name);
+    const driver = driverOf(section, drivers);
+    checkName(all, name);
+    const snapshotter = snapshotterOf(section, name, root, driver);
+    checkRoot(section, snapshotter, root, made);
+    made.set(name, snapshotter);
+  }
+  return made;
+}
+
+function checkName(all: ConfigSection, name: string): void {
+  if (BUILT_IN_NAMES.has(name)) {
+    throw all.fail(
+      name,
+      `has the name of a plugin of containerd's own, which then does not start; choose another such as "ballast-${name}"`,
+    );
+  }
+  if (name === CONTENT_PLUGIN_NAME) {
+    throw all.fail(
+      name,
+      'has the name that our content store carries in containerd; choose another',
+    );
+  }
+  if (!/^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$/.test(name) || name.length > 76) {
+    throw all.fail(
+      name,
+      `is a name that containerd refuses: use letters, digits, and single ".", "_" or "-" between them, at most 76 characters`,
+    );
+  }
+}
+
+function driverOf(section: ConfigSection, drivers: readonly DriverFactory[]): DriverFactory {
+  const names = drivers.map((driver) => driver.name);
+  const name = section.string('driver');
+  if (name === undefined) {
+    throw section.fail(undefined, `names no driver: add driver = "…", one of ${names.join(', ')}`);
+  }
+  const driver = drivers.find((one) => one.name === name);
+  if (driver !== undefined) return driver;
+  const guess = name === 'overlayfs' ? 'overlay' : nearest(name, names);
+  const hint = guess === undefined ? '' : `; did you mean ${guess}?`;
+  throw section.fail('driver', `is ${quote(name)}, this build has ${names.join(', ')}${hint}`);
+}
+
+function snapshotterOf(
+  section: ConfigSection,
+  name: string,
+  root: string,
+  driver: DriverFactory,
+): SnapshotterConfig {
+  const table = section.without(SNAPSHOTTER_KEYS);
+  checkTable(section, driver, table);
+  return {
+    name,
+    driver: driver.name,
+    durability: section.choice('durability', DURABILITIES, DEFAULTS.durability),
+    root: section.directory('root', `${root}/snapshotters/${name}`),
+    table,
+  };
+}
+
+/** The driver knows its keys, we know their lines. */
+function checkTable(section: ConfigSection, driver: DriverFactory, table: ConfigTable): void {
+  try {
+    driver.checkConfig(table);
+  } catch (error) {
+    const message = messageOf(error);
+    const named = Object.keys(table).find((key) => message.includes(key));
+    throw section.fail(named, `(driver ${driver.name}): ${message}`, error);
+  }
+}
+
+function checkRoot(
+  section: ConfigSection,
+  { root: own }: SnapshotterConfig,
+  root: string,
+  others: ReadonlyMap<string, SnapshotterConfig>,
+): void {
+  const inRoot = isWithin(own, root);
+  if (isWithin(root, own) || (inRoot && !isWithin(own, `${root}/snapshotters`))) {
+    throw section.fail(
+      'root',
+      `is ${quote(own)}, among the daemon's own files in ${quote(root)}; leave it out or choose a folder outside of that`,
+    );
+  }
+  if (own === `${root}/snapshotters`) {
+    throw section.fail(
+      'root',
+      `is ${quote(own)}, where others have theirs; choose a folder below it`,
+    );
+  }
+  for (const other of others.values()) {
+    if (isWithin(own, other.root) || isWithin(other.root, own)) {
+      throw section.fail(
+        'root',
+        `is ${quote(own)}, which shares files with snapshotter.${other.name} in ${quote(other.root)}; give each a folder of its own`,
+      );
+    }
+  }
+}
+
+/** Whether `path` is `folder` or below it; both are absolute and normal. */
+const isWithin = (path: string, folder: string): boolean =>
+  path === folder || path.startsWith(`${folder}/`);
