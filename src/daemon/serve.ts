@@ -1,0 +1,73 @@
+import type { Server } from 'node:net';
+import { messageOf } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import { GrpcServer } from '../grpc/server.ts';
+import { compose, type Stores } from './compose.ts';
+import type { DaemonConfig } from './config.ts';
+import { inheritedSockets } from './listen-fds.ts';
+import { Notifier } from './notify.ts';
+import { holdConnections, inherit, listen } from './plugin-socket.ts';
+import { services } from './services.ts';
+
+/** How long running calls may take to finish after SIGTERM; systemd gives up after 90 s. */
+const DRAIN_MS = 30_000;
+
+/**
+ * Runs the daemon until SIGTERM or SIGINT. Its socket exists first, so that clients queue rather than
+ * fail; then the records are read and reads are answered; changes wait for start-up's look at the disk.
+ * @throws OpError with one line for the operator when it cannot start
+ */
+export async function serve(config: DaemonConfig, log: Log, workerPath: string): Promise<void> {
+  const stop = signalled();
+  const die = (error: Error): never => {
+    log.error({ error: error.message }, 'stopping at once: nothing can be acknowledged safely any more');
+    process.exit(1);
+  };
+  process.once('uncaughtException', die);
+
+  const [inherited] = inheritedSockets(process.env);
+  const listener = inherited === undefined ? await listen(config.plugin) : await inherit(inherited.fd);
+  const release = holdConnections(listener);
+  let stores: Stores;
+  try {
+    stores = await compose(config, { log, workerPath, onFatal: die });
+  } catch (error) {
+    await closed(listener);
+    throw error;
+  }
+  stores.recovered.then(
+    () => log.info({}, 'records and disk agree: ready for changes'),
+    (error: unknown) => die(new Error(`start-up could not compare records and disk: ${messageOf(error)}`)),
+  );
+  const server = new GrpcServer({
+    services: services(config, stores),
+    onDefect: (error) => {
+      if (error instanceof Error && error.name === 'SyncFailure') die(error);
+      log.error({ error }, 'a call failed in a way it should not: this is a defect of ballast');
+    },
+  });
+  server.attach(listener);
+  release();
+  const notifier = new Notifier(process.env);
+  notifier.ready();
+  log.info(
+    { socket: config.plugin.socket, root: config.root, snapshotters: [...config.snapshotters.keys()] },
+    'serving',
+  );
+
+  const signal = await stop;
+  log.info({ signal }, 'stopping: running calls may finish');
+  notifier.stopping();
+  await server.close({ graceMs: DRAIN_MS });
+  await stores[Symbol.asyncDispose]();
+  log.info({}, 'stopped');
+}
+
+function signalled(): Promise<string> {
+  return new Promise((resolve) => {
+    for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => resolve(signal));
+  });
+}
+
+const closed = (server: Server): Promise<void> =>
+  new Promise((resolve) => server.close(() => resolve()));
