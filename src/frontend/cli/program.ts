@@ -1,55 +1,8 @@
-import { Command, CommanderError, Option } from 'commander';
+import { Argument, Command, CommanderError, Option } from 'commander';
 
 import { isOpError, messageOf, OpError } from '../../base/errors.ts';
-import type { Durability } from '../../snapshotters/driver.ts';
-
-/** How `serve` was asked to start: by a config file, or by flags alone. The latter wins over nothing. */
-export type ServeRequest =
-  | { readonly config: string; readonly log: LogFlags }
-  | { readonly flags: ServeFlags; readonly log: LogFlags };
-
-export interface LogFlags {
-  readonly level: string | undefined;
-  readonly format: string | undefined;
-}
-
-export interface ServeFlags {
-  readonly socket: string;
-  readonly root: string;
-  readonly snapshotter: string | undefined;
-  readonly durability: string | undefined;
-  readonly containerd: string | undefined;
-}
-
-/** What the commands need of a checked config; the daemon's own type has it all. */
-export interface CheckedConfig {
-  readonly root: string;
-  readonly containerdAddress: string | undefined;
-  readonly plugin: { readonly socket: string };
-  readonly snapshotters: ReadonlyMap<string, CheckedSnapshotter>;
-}
-
-export interface CheckedSnapshotter {
-  readonly name: string;
-  readonly driver: string;
-  readonly durability: Durability;
-  readonly root: string;
-  readonly table: Readonly<Record<string, unknown>>;
-}
-
-/** What the CLI is given by the composition root: it imports neither the daemon nor a driver. */
-export interface Programs {
-  readonly version: string;
-  /** Names of the drivers in this build. */
-  readonly drivers: readonly string[];
-  readonly defaultConfigFile: string;
-  /** Resolves when the daemon has stopped. */
-  readonly serve: (request: ServeRequest) => Promise<void>;
-  /** @throws OpError naming file, line, key, value and remedy */
-  readonly loadConfig: (file: string) => CheckedConfig;
-  readonly out: (text: string) => void;
-  readonly err: (text: string) => void;
-}
+import type { Programs, ServeFlags, ServeRequest } from './programs.ts';
+import { CONTAINERD_VERSIONS, type ContainerdVersion } from './render/containerd-config.ts';
 
 /**
  * Runs the command that `argv` (without node and script) names; resolves with the exit code: 0, 1 when
@@ -156,15 +109,52 @@ function serveRequest(options: ServeCommandOptions, defaultConfigFile: string): 
 }
 
 function addConfig(program: Command, programs: Programs): void {
-  const config = program.command('config').description('check and print configs');
+  const config = program
+    .command('config')
+    .description('check a config, and print what others need to know of it')
+    .helpCommand(false);
+  addConfigCheck(config, programs);
+  addConfigPrint(config, programs);
+}
+
+function addConfigCheck(config: Command, programs: Programs): void {
   config
     .command('check')
-    .description('check a config file; nothing on the machine is looked at')
+    .description('check a config file; nothing else on the machine is looked at')
     .argument('[file]', 'the config file', programs.defaultConfigFile)
-    .addHelpText('after', '\nExample:\n  ballast config check /etc/ballast/config.toml')
+    .addHelpText('after', '\nExample:\n  ballast config check ./ballast.toml')
     .action((file: string) => {
       const { snapshotters } = programs.loadConfig(file);
       const names = [...snapshotters.keys()].join(', ');
       programs.out(`${file}: fine, ${names === '' ? 'content only' : `snapshotters ${names}`}\n`);
+    });
+}
+
+interface ConfigPrintOptions {
+  readonly version?: ContainerdVersion;
+  readonly content?: boolean;
+  readonly config: string;
+}
+
+function addConfigPrint(config: Command, programs: Programs): void {
+  config
+    .command('print')
+    .description('print what containerd, docker or k3s needs in its config')
+    .addArgument(new Argument('<for>', 'whose config').choices(['containerd', 'docker', 'k3s']))
+    .addOption(new Option('--version <version>', 'of containerd').choices([...CONTAINERD_VERSIONS]))
+    .option('--content', "our content store too, in the place of containerd's own")
+    .option('--config <file>', "ballast's config file", programs.defaultConfigFile)
+    .addHelpText(
+      'after',
+      `
+Examples:
+  ballast config print containerd --version 1.7 > /etc/containerd/conf.d/ballast.toml
+  ballast config print containerd --version 2.x --content
+  ballast config print docker
+  ballast config print k3s --version 2.x`,
+    )
+    .action(async (target: string, options: ConfigPrintOptions) => {
+      const { printConfig } = await import('./commands/config-print.ts');
+      printConfig({ ...options, target, content: options.content === true }, programs);
     });
 }
