@@ -4,8 +4,8 @@ import type { Clock } from '../base/clock.ts';
 import type { RequestContext } from '../base/context.ts';
 import { ALGORITHMS, type Digest } from '../base/digest.ts';
 import { alreadyExists, notFound, OpError, quote } from '../base/errors.ts';
-import { applyFieldPaths } from '../base/fieldpaths.ts';
-import { compileFilters, contentAdaptor, ingestAdaptor } from '../base/filters.ts';
+import { updateLabels } from '../base/fieldpaths.ts';
+import { compileFilters, adaptContent, adaptStatus } from '../base/filters.ts';
 import { withoutEmptyLabels, type Labels } from '../base/labels.ts';
 import { KeyedLocks } from '../base/locks.ts';
 import type { MetadataStore } from '../metadata/metadata.ts';
@@ -98,14 +98,14 @@ export class LocalContentStore implements ContentStore {
     const { metadata, clock } = this.#dependencies;
     return metadata.update((tx) => {
       const info = this.#index.get(change.digest);
-      const labels = applyFieldPaths(info.labels, change.labels, fieldPaths);
+      const labels = updateLabels(info.labels, change.labels, fieldPaths);
       return this.#index.relabel(tx, info, labels, clock.now());
     });
   }
 
   async *walk(_ctx: RequestContext, filters: readonly string[]): AsyncIterable<Info> {
     const matches = await compileFilters(filters);
-    for (const info of this.#index.all()) if (matches(contentAdaptor(info))) yield info;
+    for (const info of this.#index.all()) if (matches(adaptContent(info))) yield info;
   }
 
   async delete(_ctx: RequestContext, digest: Digest): Promise<void> {
@@ -164,7 +164,7 @@ export class LocalContentStore implements ContentStore {
     const matches = await compileFilters(filters);
     return [...this.#ingests.values()]
       .map((ingest) => ingest.status)
-      .filter((status) => matches(ingestAdaptor(status)));
+      .filter((status) => matches(adaptStatus(status)));
   }
 
   async abort(_ctx: RequestContext, ref: string): Promise<void> {

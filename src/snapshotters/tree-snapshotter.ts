@@ -1,8 +1,8 @@
 import type { Clock } from '../base/clock.ts';
 import type { RequestContext } from '../base/context.ts';
 import { alreadyExists, OpError, quote } from '../base/errors.ts';
-import { applyFieldPaths } from '../base/fieldpaths.ts';
-import { compileFilters, snapshotAdaptor } from '../base/filters.ts';
+import { updateLabels } from '../base/fieldpaths.ts';
+import { compileFilters, adaptSnapshot } from '../base/filters.ts';
 import { withoutEmptyLabels, type Labels } from '../base/labels.ts';
 import { KeyedLocks } from '../base/locks.ts';
 import type { MetadataStore } from '../metadata/metadata.ts';
@@ -73,7 +73,7 @@ export class TreeSnapshotter implements Snapshotter {
   ): Promise<Info> {
     return this.#metadata.update((tx) => {
       const snapshot = this.#tree.get(change.name);
-      const labels = applyFieldPaths(snapshot.labels, change.labels, fieldPaths);
+      const labels = updateLabels(snapshot.labels, change.labels, fieldPaths);
       this.#tree.change(tx, snapshot, { labels, updatedAt: this.#clock.now() });
       return this.#show(snapshot);
     });
@@ -169,7 +169,7 @@ export class TreeSnapshotter implements Snapshotter {
     const matches = await compileFilters(filters);
     for (const snapshot of this.#tree.all()) {
       const info = this.#show(snapshot);
-      if (matches(snapshotAdaptor(info))) yield info;
+      if (matches(adaptSnapshot(info))) yield info;
     }
   }
 
