@@ -43,3 +43,11 @@ export function quote(value: string): string {
 
 export const messageOf = (error: unknown): string =>
   error instanceof Error ? error.message : String(error);
+
+/**
+ * A sync failed for another reason than a full disk: what the disk holds is unknown, and a later sync
+ * may succeed without having written it. Nobody catches this but the daemon, which stops.
+ */
+export class SyncFailure extends Error {
+  override readonly name = 'SyncFailure';
+}
