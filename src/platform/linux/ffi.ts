@@ -75,7 +75,9 @@ function bind(koffi: typeof Koffi): Libc {
   const fsconfig = c.func('syscall', 'long', ['long', 'int', 'uint', 'void*', 'void*', 'int']);
   const fsmount = c.func('syscall', 'long', ['long', 'int', 'uint', 'uint']);
   const ioctl = c.func('ioctl', 'int', ['int', 'ulong', 'long']);
-  const copyRange = c.func('intptr_t copy_file_range(int, void*, int, void*, size_t, unsigned int)');
+  const copyRange = c.func(
+    'intptr_t copy_file_range(int, void*, int, void*, size_t, unsigned int)',
+  );
   const fset = c.func('int fsetxattr(int, void*, void*, size_t, int)');
   const lset = c.func('int lsetxattr(void*, void*, void*, size_t, int)');
   return {
