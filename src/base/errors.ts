@@ -48,3 +48,11 @@ export const messageOf = (error: unknown): string =>
 export const notFound = (what: string): OpError => new OpError('NotFound', `${what}: not found`);
 export const alreadyExists = (what: string): OpError =>
   new OpError('AlreadyExists', `${what}: already exists`);
+
+/**
+ * A sync failed for another reason than a full disk: what the disk holds is unknown, and a later sync
+ * may succeed without having written it. Nobody catches this but the daemon, which stops.
+ */
+export class SyncFailure extends Error {
+  override readonly name = 'SyncFailure';
+}

@@ -1,0 +1,210 @@
+import type { Algorithm } from '../../base/digest.ts';
+import { quote } from '../../base/errors.ts';
+import type { BlobToPlace, FileJobs, TreeSize } from '../platform.ts';
+import { canceled, makeCancelFlag, raise, type CancelFlag } from './cancellation.ts';
+import { Grouped, type Outcome } from './grouped.ts';
+import { IngestFiles } from './ingest-files.ts';
+import { Lane } from './lane.ts';
+import { packBlobs } from './pack-blobs.ts';
+import { decodeError, type JobMap, type JobName } from './protocol.ts';
+import type { Thread } from './thread.ts';
+import { Threads } from './threads.ts';
+
+export interface FileJobsOptions {
+  /** File that the threads run: `worker.ts` of the daemon, or its bundle. */
+  readonly workerEntry: string;
+  /** A thread unused for so long is ended. */
+  readonly idleMs?: number;
+}
+
+const IDLE_MS = 10_000;
+
+/** Groups share a sync, and one message to a thread; the limit bounds the memory of either. */
+const SEALS_MAX = 512;
+const PLACEMENTS_MAX = 256;
+
+export const createFileJobs = (options: FileJobsOptions): FileJobs => new ThreadedFileJobs(options);
+
+const makeLanes = () => ({
+  directories: new Lane({ parallel: 1, slowMs: 100, parallelMax: 8 }),
+  copies: new Lane({ parallel: 2, slowMs: 2000, parallelMax: 16 }),
+  measures: new Lane({ parallel: 1, slowMs: 250, parallelMax: 8 }),
+  removals: new Lane({ parallel: 1, slowMs: 1000, parallelMax: 8 }),
+  syncs: new Lane({ parallel: 2, slowMs: 100, parallelMax: 8 }),
+});
+
+class ThreadedFileJobs implements FileJobs {
+  readonly #threads: Threads;
+  readonly #files: IngestFiles;
+  readonly #lanes = makeLanes();
+  /** By file system, and whether it is flushed: a dead disk stops only its own. */
+  readonly #seals = new Map<string, Grouped<string | undefined, TreeSize | 'large'>>();
+  readonly #placements = new Grouped<BlobToPlace, void>(PLACEMENTS_MAX, (blobs) =>
+    this.#placeGroup(blobs),
+  );
+  readonly #atWork = new Set<Promise<unknown>>();
+  #closed = false;
+
+  constructor(options: FileJobsOptions) {
+    const entry = options.workerEntry;
+    const idleMs = options.idleMs ?? IDLE_MS;
+    this.#threads = new Threads({ entry, idleMs });
+    this.#files = new IngestFiles({
+      entry,
+      idleMs,
+      sync: (fd, path) => this.#run('syncs', 'syncFile', { fd, path }),
+    });
+  }
+
+  makeDirectories(directories: readonly { path: string; mode: number }[]): Promise<void> {
+    return this.#run('directories', 'makeDirectories', directories);
+  }
+
+  copyTree(from: string, to: string, signal: AbortSignal): Promise<void> {
+    const what = `copying ${quote(from)} to ${quote(to)}`;
+    return this.#runCancelable(what, signal, (cancel) =>
+      this.#run('copies', 'copyTree', { from, to, cancel }, { what, signal }),
+    );
+  }
+
+  measureTree(path: string, signal: AbortSignal): Promise<TreeSize> {
+    const what = `measuring ${quote(path)}`;
+    return this.#runCancelable(what, signal, (cancel) =>
+      this.#run('measures', 'measureTree', { path, cancel }, { what, signal }),
+    );
+  }
+
+  removeTrees(paths: readonly string[], signal: AbortSignal): Promise<void> {
+    const what = `removing ${paths.length} directories`;
+    return this.#runCancelable(what, signal, (cancel) =>
+      this.#run('removals', 'removeTrees', { paths, cancel }, { what, signal }),
+    );
+  }
+
+  async sealTree(
+    path: string,
+    fileSystem: string,
+    flush: boolean,
+    signal: AbortSignal,
+  ): Promise<TreeSize> {
+    const what = `sealing ${quote(path)}`;
+    const group = this.#sealGroup(fileSystem, flush);
+    const size = await giveUpOn(signal, what, this.#track(group.call(path)));
+    if (size !== 'large') return size;
+    const measured = await this.measureTree(path, signal);
+    if (flush) await giveUpOn(signal, what, this.syncFileSystem(fileSystem));
+    return measured;
+  }
+
+  async syncFileSystem(path: string): Promise<void> {
+    await this.#track(this.#sealGroup(path, true).call(undefined));
+  }
+
+  openHashedFile(path: string, algorithms: readonly Algorithm[]) {
+    return this.#track(this.#files.open(path, algorithms));
+  }
+
+  placeBlob(blob: BlobToPlace): Promise<void> {
+    return this.#track(this.#placements.call(blob));
+  }
+
+  /** Resolves when all jobs have ended, which a dead disk can delay for ever: the caller sets the limit. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed = true;
+    while (this.#atWork.size > 0) await Promise.allSettled(this.#atWork);
+    await this.#files[Symbol.asyncDispose]();
+    await this.#threads[Symbol.asyncDispose]();
+  }
+
+  #run<Name extends JobName>(
+    lane: keyof ReturnType<typeof makeLanes>,
+    name: Name,
+    input: JobMap[Name]['in'],
+    caller?: { readonly what: string; readonly signal: AbortSignal },
+  ): Promise<JobMap[Name]['out']> {
+    return this.#track(
+      this.#lanes[lane].run(caller?.what ?? name, caller?.signal, () =>
+        this.#threads.use((thread) => thread.run(name, input)),
+      ),
+    );
+  }
+
+  /**
+   * Raises the flag when the signal comes. The promise settles when the thread has stopped: until then
+   * it may still touch the tree.
+   */
+  async #runCancelable<T>(
+    what: string,
+    signal: AbortSignal,
+    start: (cancel: CancelFlag) => Promise<T>,
+  ): Promise<T> {
+    if (signal.aborted) throw canceled(what);
+    const flag = makeCancelFlag();
+    const stop = (): void => raise(flag);
+    signal.addEventListener('abort', stop, { once: true });
+    try {
+      return await start(flag);
+    } finally {
+      signal.removeEventListener('abort', stop);
+    }
+  }
+
+  #sealGroup(fileSystem: string, flush: boolean) {
+    const key = `${flush ? 'flush' : 'measure'} ${fileSystem}`;
+    let group = this.#seals.get(key);
+    if (group === undefined) {
+      group = new Grouped(SEALS_MAX, (paths) =>
+        this.#threads.use((thread) => sealGroup(thread, paths, flush ? fileSystem : undefined)),
+      );
+      this.#seals.set(key, group);
+    }
+    return group;
+  }
+
+  async #placeGroup(blobs: readonly BlobToPlace[]): Promise<readonly Outcome<void>[]> {
+    const request = packBlobs(blobs);
+    const placed = await this.#threads.use((thread) =>
+      thread.run('placeBlobs', request, [request.bytes.buffer]),
+    );
+    return placed.map((error) =>
+      error === undefined ? { value: undefined } : { error: decodeError(error) },
+    );
+  }
+
+  /** Closing waits for it. */
+  #track<T>(work: Promise<T>): Promise<T> {
+    if (this.#closed) return Promise.reject(canceled('a file job after closing'));
+    this.#atWork.add(work);
+    const done = (): boolean => this.#atWork.delete(work);
+    work.then(done, done);
+    return work;
+  }
+}
+
+/** Undefined paths only want the flush. */
+async function sealGroup(
+  thread: Thread,
+  paths: readonly (string | undefined)[],
+  fileSystem: string | undefined,
+): Promise<readonly Outcome<TreeSize | 'large'>[]> {
+  const toMeasure = paths.filter((path) => path !== undefined);
+  const sealed = (await thread.run('sealTrees', { paths: toMeasure, fileSystem })).values();
+  return paths.map((path) => {
+    if (path === undefined) return { value: { inodes: 0, size: 0 } };
+    const tree = sealed.next().value;
+    if (tree === undefined) return { error: new Error(`sealing ${path}: no answer`) };
+    if (tree === 'large') return { value: tree };
+    return 'error' in tree ? { error: decodeError(tree.error) } : { value: tree.size };
+  });
+}
+
+/** For work that others share and that goes on: only this caller's wait ends. */
+function giveUpOn<T>(signal: AbortSignal, what: string, work: Promise<T>): Promise<T> {
+  return new Promise<T>((resolve, reject) => {
+    const giveUp = (): void => reject(canceled(what));
+    const forget = (): void => signal.removeEventListener('abort', giveUp);
+    if (signal.aborted) giveUp();
+    signal.addEventListener('abort', giveUp, { once: true });
+    work.then(resolve, reject).finally(forget).catch(forget);
+  });
+}

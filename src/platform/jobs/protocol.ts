@@ -1,0 +1,68 @@
+import { OpError, SyncFailure, type ErrorCode } from '../../base/errors.ts';
+import type { Algorithm } from '../../base/digest.ts';
+import type { HexDigests, TreeSize } from '../platform.ts';
+import type { CancelFlag } from './cancellation.ts';
+import type { OpenedFile } from './hashed-files.ts';
+import type { DirectoryToMake } from './make-directories.ts';
+import type { Placed, PlaceRequest } from './place-blobs.ts';
+import type { Sealed, SealRequest } from './seal-trees.ts';
+
+/** Every job a thread can run: what goes in, what comes out. All of it survives structured cloning. */
+export interface JobMap {
+  makeDirectories: { in: readonly DirectoryToMake[]; out: void };
+  copyTree: { in: { from: string; to: string; cancel: CancelFlag }; out: void };
+  measureTree: { in: { path: string; cancel: CancelFlag }; out: TreeSize };
+  removeTrees: { in: { paths: readonly string[]; cancel: CancelFlag }; out: void };
+  sealTrees: { in: SealRequest; out: readonly Sealed[] };
+  placeBlobs: { in: PlaceRequest; out: readonly Placed[] };
+  openFile: { in: { path: string; algorithms: readonly Algorithm[] }; out: OpenedFile };
+  appendToFile: { in: { id: number; data: Uint8Array }; out: HexDigests };
+  truncateFile: { in: { id: number }; out: HexDigests };
+  addFileAlgorithm: { in: { id: number; algorithm: Algorithm }; out: HexDigests };
+  closeFile: { in: { id: number }; out: void };
+  syncFile: { in: { fd: number; path: string }; out: void };
+}
+
+export type JobName = keyof JobMap;
+
+/** One message to a thread. */
+export type JobRequest = {
+  [Name in JobName]: { readonly name: Name; readonly input: JobMap[Name]['in'] };
+}[JobName];
+
+export type JobResult<Name extends JobName> =
+  | { readonly output: JobMap[Name]['out'] }
+  | { readonly error: EncodedError };
+
+/** An error as a message: structured cloning keeps neither its class nor its fields. */
+export interface EncodedError {
+  readonly kind: 'operation' | 'sync' | 'defect';
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly stack: string | undefined;
+}
+
+export function encodeError(error: unknown): EncodedError {
+  const stack = error instanceof Error ? error.stack : undefined;
+  const message = error instanceof Error ? error.message : String(error);
+  if (error instanceof OpError) return { kind: 'operation', code: error.code, message, stack };
+  const kind = error instanceof SyncFailure ? 'sync' : 'defect';
+  return { kind, code: 'Internal', message, stack };
+}
+
+export function decodeError(encoded: EncodedError): Error {
+  const error = fromEncoded(encoded);
+  if (encoded.stack !== undefined) error.stack = encoded.stack;
+  return error;
+}
+
+function fromEncoded({ kind, code, message }: EncodedError): Error {
+  switch (kind) {
+    case 'operation':
+      return new OpError(code, message);
+    case 'sync':
+      return new SyncFailure(message);
+    case 'defect':
+      return new Error(message);
+  }
+}

@@ -1,0 +1,84 @@
+import { OpError } from '../../base/errors.ts';
+import { cancellationOf } from './cancellation.ts';
+import {
+  addFileAlgorithm,
+  appendToFile,
+  closeFile,
+  openFile,
+  syncFile,
+  truncateFile,
+} from './hashed-files.ts';
+import { copyTree } from './copy-tree.ts';
+import { makeDirectories } from './make-directories.ts';
+import { measureTree } from './measure-tree.ts';
+import { placeBlobs } from './place-blobs.ts';
+import {
+  decodeError,
+  encodeError,
+  type EncodedError,
+  type JobName,
+  type JobMap,
+  type JobRequest,
+} from './protocol.ts';
+import { removeTree } from './remove-tree.ts';
+import { sealTrees } from './seal-trees.ts';
+
+/** What a thread does with a message: blocking work, errors as values. */
+export function runJob(request: JobRequest): { output: unknown } | { error: EncodedError } {
+  try {
+    return { output: run(request) };
+  } catch (error) {
+    return { error: encodeError(error) };
+  }
+}
+
+function run({ name, input }: JobRequest): JobMap[JobName]['out'] {
+  switch (name) {
+    case 'makeDirectories':
+      return makeDirectories(input);
+    case 'copyTree':
+      return copyTree(input.from, input.to, cancellationOf(input.cancel, 'copying'));
+    case 'measureTree':
+      return measureWhole(input);
+    case 'removeTrees':
+      return removeTrees(input);
+    case 'sealTrees':
+      return sealTrees(input);
+    case 'placeBlobs':
+      return placeBlobs(input);
+    case 'openFile':
+      return openFile(input.path, input.algorithms);
+    case 'appendToFile':
+      return appendToFile(input.id, input.data);
+    case 'truncateFile':
+      return truncateFile(input.id);
+    case 'addFileAlgorithm':
+      return addFileAlgorithm(input.id, input.algorithm);
+    case 'closeFile':
+      return closeFile(input.id);
+    case 'syncFile':
+      return syncFile(input.fd, input.path);
+  }
+}
+
+function measureWhole({ path, cancel }: JobMap['measureTree']['in']) {
+  const size = measureTree(path, cancellationOf(cancel, 'measuring'));
+  if (size === undefined)
+    throw new OpError('Internal', `measuring ${path}: gave up without a limit`);
+  return size;
+}
+
+/** Goes on after a tree that cannot go, so that one mount does not keep all the others. */
+function removeTrees({ paths, cancel }: JobMap['removeTrees']['in']): void {
+  const cancellation = cancellationOf(cancel, 'removing');
+  let failure: EncodedError | undefined;
+  for (const path of paths) {
+    cancellation.check();
+    try {
+      removeTree(path, cancellation);
+    } catch (error) {
+      failure ??= encodeError(error);
+    }
+  }
+  if (failure !== undefined) throw decodeError(failure);
+}

@@ -1,0 +1,53 @@
+import { Piscina } from 'piscina';
+import { decodeError, type JobMap, type JobName, type JobResult } from './protocol.ts';
+
+/**
+ * Upper limits, not reservations. Jobs make little garbage, so a small young generation keeps a busy
+ * thread at a few megabytes; the old one has to hold the names of a directory with a million entries.
+ */
+const RESOURCE_LIMITS = {
+  maxYoungGenerationSizeMb: 2,
+  maxOldGenerationSizeMb: 512,
+  stackSizeMb: 1,
+};
+
+/** How many jobs wait inside the thread, so that it need not ask back between two. */
+const JOBS_AHEAD = 16;
+
+/** One thread that runs jobs in the order given; it starts at once. */
+export class Thread {
+  readonly #pool: Piscina;
+
+  /** `entry`: the bundled file that exports `runJob`. */
+  constructor(entry: string) {
+    this.#pool = new Piscina({
+      filename: entry,
+      name: 'runJob',
+      minThreads: 1,
+      maxThreads: 1,
+      concurrentTasksPerWorker: JOBS_AHEAD,
+      maxQueue: Infinity,
+      recordTiming: false,
+      resourceLimits: RESOURCE_LIMITS,
+    });
+  }
+
+  /** @throws what the job threw: OpError, SyncFailure, or Error for a defect or a thread that died */
+  async run<Name extends JobName>(
+    name: Name,
+    input: JobMap[Name]['in'],
+    transfer: readonly ArrayBuffer[] = [],
+  ): Promise<JobMap[Name]['out']> {
+    const result: JobResult<Name> = await this.#pool.run(
+      { name, input },
+      { transferList: [...transfer] },
+    );
+    if ('error' in result) throw decodeError(result.error);
+    return result.output;
+  }
+
+  /** Ends the thread; its jobs must have ended. */
+  async close(): Promise<void> {
+    await this.#pool.destroy();
+  }
+}
