@@ -179,10 +179,12 @@ class Checker {
     blobs: ReadonlyMap<string, { size: number; labels: ReadonlyMap<string, string> }>,
     ingests: ReadonlyMap<string, { offset: number }>,
   ): Promise<IngestState | BlobState | undefined> {
+    const unmatched: unknown[] = [];
     for (const state of possible.toReversed()) {
       if (state?.kind === 'blob') {
         const info = blobs.get(state.digest);
-        if (!info || describe(info.labels) !== describe(state.labels)) continue;
+        if (info && describe(info.labels) !== describe(state.labels)) unmatched.push(info);
+        if (!info || unmatched.includes(info)) continue;
         assert.equal(info.size, state.content.size);
         return state;
       }
@@ -202,6 +204,7 @@ class Checker {
         return { ...state, held: offset };
       }
     }
+    assert.deepEqual(unmatched, [], `a blob with other labels than ${describe(possible)}`);
     const lossy = possible.some(
       (state) =>
         state === undefined ||
