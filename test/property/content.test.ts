@@ -123,7 +123,7 @@ class Run {
     const done = await judged(verdict, `open ${ref} ${JSON.stringify(announced)}`, () =>
       this.#content.writer(background, ref, announced),
     );
-    if (!done) return;
+    if (!done) return this.#mayBeDropped(ref, before);
     const status = done.answer.status();
     const ingest = before ?? {
       bytes: Buffer.alloc(0),
@@ -136,6 +136,12 @@ class Run {
     this.#model.ingests.set(ref, ingest);
     this.#writers.set(ref, done.answer);
     this.#held(ref, ingest, done.answer);
+  }
+
+  /** An ingest whose `expected` turned out to be there goes at once or stays for the collector: both are sane. */
+  async #mayBeDropped(ref: string, before: Ingest | undefined): Promise<void> {
+    const there = (await this.#content.statuses(background, [])).some((status) => status.ref === ref);
+    if (there && before) this.#model.ingests.set(ref, before);
   }
 
   /** What a writer says is what the model holds. */
