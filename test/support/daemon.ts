@@ -1,0 +1,185 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { watch } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { connect as dial } from 'node:net';
+import { basename, dirname, join } from 'node:path';
+import { connect, type Client } from './client.ts';
+import { makeTemporaryRoot, repository } from './temporary.ts';
+
+/**
+ * What starts the server under test, in the foreground. BALLAST_TEST_SERVER puts another one in its
+ * place (containerd's own code, say, to see that a test can fail).
+ */
+export const SERVER =
+  process.env['BALLAST_TEST_SERVER'] ??
+  `${join(repository, 'bin/ballast')} serve --socket {socket} --root {root} --snapshotter {snapshotter}`;
+
+/** The drivers that property and crash tests run over, by the names that --snapshotter takes. */
+export const DRIVERS = ['overlayfs', 'native'] as const;
+export type DriverName = (typeof DRIVERS)[number];
+
+export interface DaemonOptions {
+  readonly root: string;
+  readonly snapshotter: DriverName;
+  /** More command line arguments. */
+  readonly args?: readonly string[];
+  /** Where the socket lies; a folder of its own by default, so that a read-only root can be tried. */
+  readonly socket?: string;
+}
+
+export interface Exit {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+}
+
+/** How long a start or an end may take before the test gives up on it. */
+const PATIENCE_MS = 30_000;
+
+/** One run of the daemon over a root that outlives it. Disposing kills it. */
+export class Daemon implements AsyncDisposable {
+  readonly options: DaemonOptions;
+  readonly socket: string;
+  readonly pid: number;
+  /** Resolves when the process ended and its output was read. */
+  readonly exited: Promise<Exit>;
+  readonly #process: ChildProcess;
+  readonly #socketFolder: string | undefined;
+  #stderr = '';
+  #client: Client | undefined;
+
+  private constructor(options: DaemonOptions, socket: string, socketFolder: string | undefined) {
+    this.options = options;
+    this.socket = socket;
+    this.#socketFolder = socketFolder;
+    const [program = '', ...args] = SERVER.split(' ').map((part) =>
+      part
+        .replace('{socket}', socket)
+        .replace('{root}', options.root)
+        .replace('{snapshotter}', options.snapshotter),
+    );
+    this.#process = spawn(program, [...args, ...(options.args ?? [])], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    this.pid = this.#process.pid ?? 0;
+    this.#process.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      this.#stderr += text;
+    });
+    this.exited = new Promise((resolve, reject) => {
+      this.#process.once('error', reject);
+      this.#process.once('close', (code, signal) => resolve({ code, signal }));
+    });
+    this.exited.catch(() => {});
+  }
+
+  /** Starts the process without waiting for it to serve: for starts that are to fail. */
+  static async launch(options: DaemonOptions): Promise<Daemon> {
+    const folder = options.socket ? undefined : await makeTemporaryRoot('socket');
+    const socket = options.socket ?? join(folder ?? '', 's.sock');
+    return new Daemon(options, socket, folder);
+  }
+
+  /** Starts the process and waits until it answers. */
+  static async start(options: DaemonOptions): Promise<Daemon> {
+    const daemon = await Daemon.launch(options);
+    try {
+      await daemon.#listening();
+      await daemon.#recovered();
+      return daemon;
+    } catch (error) {
+      await daemon[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  get client(): Client {
+    return (this.#client ??= connect(this.socket, this.options.snapshotter));
+  }
+
+  /** Another connection; the caller disposes it. */
+  connect(): Client {
+    return connect(this.socket, this.options.snapshotter);
+  }
+
+  get stderr(): string {
+    return this.#stderr;
+  }
+
+  /** Resolves when stderr matches. */
+  async says(pattern: RegExp): Promise<void> {
+    while (!pattern.test(this.#stderr)) {
+      const stream = this.#process.stderr;
+      if (!stream || stream.readableEnded)
+        throw new Error(`never said ${pattern}: ${this.#stderr}`);
+      await Promise.race([once(stream, 'data'), this.exited]);
+    }
+  }
+
+  async stop(signal: 'SIGTERM' | 'SIGKILL'): Promise<Exit> {
+    this.#process.kill(signal);
+    const exit = await this.exited;
+    await this.#client?.[Symbol.asyncDispose]();
+    this.#client = undefined;
+    return exit;
+  }
+
+  /** Ends this run and starts the next one on the same root. */
+  async restart(signal: 'SIGTERM' | 'SIGKILL'): Promise<Daemon> {
+    await this.stop(signal);
+    await this[Symbol.asyncDispose]();
+    return Daemon.start(this.options);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#process.exitCode === null && this.#process.signalCode === null) {
+      await this.stop('SIGKILL').catch(() => {});
+    }
+    await this.#client?.[Symbol.asyncDispose]();
+    this.#client = undefined;
+    if (this.#socketFolder) await rm(this.#socketFolder, { recursive: true, force: true });
+  }
+
+  /** A stale socket file may lie there and refuse: only a connection counts. */
+  async #listening(): Promise<void> {
+    const patience = AbortSignal.timeout(PATIENCE_MS);
+    const folder = watch(dirname(this.socket));
+    try {
+      while (!(await accepts(this.socket))) {
+        await Promise.race([
+          ...[once(folder, 'change', { signal: patience }), once(patience, 'abort')],
+          this.exited.then((exit) => {
+            throw new Error(
+              `${this.#process.spawnargs.join(' ')} ended with ${exit.code ?? exit.signal} before it served: ${this.#stderr}`,
+            );
+          }),
+          // bind(2) makes the file, listen(2) a moment later lets connections in without any event.
+          new Promise((resolve) => setTimeout(resolve, 20)),
+        ]);
+        patience.throwIfAborted();
+      }
+    } finally {
+      folder.close();
+    }
+  }
+
+  /** The socket is bound before the root is read: the first answer that needs it comes afterwards. */
+  async #recovered(): Promise<void> {
+    await this.client.serving();
+  }
+
+  /** For messages. */
+  toString(): string {
+    return `${basename(this.options.root)} (${this.options.snapshotter})`;
+  }
+}
+
+function accepts(socket: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const connection = dial(socket);
+    connection.once('connect', () => {
+      connection.destroy();
+      resolve(true);
+    });
+    connection.once('error', () => resolve(false));
+  });
+}

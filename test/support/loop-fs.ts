@@ -1,0 +1,53 @@
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { run } from './run.ts';
+import { makeTemporaryRoot } from './temporary.ts';
+
+export interface MountedImage extends AsyncDisposable {
+  readonly image: string;
+  /** Where the file system is mounted. */
+  readonly path: string;
+  /** Mounts it anew, read-only or writable. */
+  remount(mode: 'ro' | 'rw'): Promise<void>;
+}
+
+/** Mounts an image through a loop device, which the kernel frees with the mount; disposing deletes the image. */
+export async function mountImage(image: string): Promise<MountedImage> {
+  const path = await makeTemporaryRoot('mount');
+  try {
+    await run('mount', ['-o', 'loop', image, path]);
+  } catch (error) {
+    await rm(path, { recursive: true });
+    await rm(dirname(image), { recursive: true });
+    throw error;
+  }
+  return {
+    image,
+    path,
+    async remount(mode) {
+      await run('mount', ['-o', `remount,${mode}`, path]);
+    },
+    async [Symbol.asyncDispose]() {
+      await run('umount', [path]).catch(() => run('umount', ['-l', path]));
+      await rm(path, { recursive: true });
+      await rm(dirname(image), { recursive: true });
+    },
+  };
+}
+
+/** A new file system in memory. */
+export async function loopFileSystem(
+  type: 'ext4' | 'btrfs' | 'xfs',
+  sizeMb: number,
+): Promise<MountedImage> {
+  const image = await imagePath(type);
+  await run('truncate', ['-s', `${sizeMb}M`, image]);
+  await run(`mkfs.${type}`, type === 'ext4' ? ['-q', '-m', '0', image] : ['-q', image]);
+  return mountImage(image);
+}
+
+/** A name for an image in memory, in a folder of its own. */
+export async function imagePath(what: string): Promise<string> {
+  await mkdir('/dev/shm/proof', { recursive: true });
+  return join(await mkdtemp(`/dev/shm/proof/${what}-`), 'image');
+}
