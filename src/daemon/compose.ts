@@ -1,6 +1,5 @@
 import { join } from 'node:path';
-import type { Clock } from '../base/clock.ts';
-import { SystemClock } from '../base/clock.ts';
+import { SystemClock, type Clock } from '../base/clock.ts';
 import { messageOf, OpError, quote } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { ContentStore } from '../content/content.ts';
@@ -8,7 +7,7 @@ import { LocalContentStore } from '../content/local-store.ts';
 import { LevelStore, metadataPaths } from '../metadata/level-store.ts';
 import type { MetadataStore } from '../metadata/metadata.ts';
 import { createFileJobs } from '../platform/jobs/file-jobs.ts';
-import { linux } from '../platform/linux/linux.ts';
+import { createLinux } from '../platform/linux/linux.ts';
 import type { DriverDependencies, DriverFactory } from '../snapshotters/driver.ts';
 import { drivers } from '../snapshotters/drivers.ts';
 import type { Snapshotter } from '../snapshotters/snapshotter.ts';
@@ -58,9 +57,10 @@ export async function compose(
   await using undo = new AsyncDisposableStack();
   const warn = (fields: Record<string, unknown>, message: string): void => log.warn(fields, message);
   const clock = new SystemClock();
+  const linux = createLinux();
 
   const root = await openRoot(config.root);
-  const jobs = undo.use(createFileJobs({ workerPath }));
+  const jobs = undo.use(createFileJobs({ workerEntry: workerPath }));
   const metadata = undo.use(
     await LevelStore.open({ ...metadataPaths(config.root), used: root.used, onFatal }),
   );
@@ -110,13 +110,15 @@ async function openSnapshotter(
     { root, snapshotter: name, driver: config.driver, uuid },
     dependencies.metadata,
   );
-  const driver = await factoryOf(config).open({ root, durability, table }, dependencies);
+  const factory = factoryOf(config);
+  const driver = await factory.open({ root, durability, table }, dependencies);
   const snapshotter = await TreeSnapshotter.open(name, { ...dependencies, driver });
-  const { capabilities } = driver;
+  const capabilities = factory.capabilities(table);
   return { snapshotter, instance: { config, snapshotter, capabilities, error: undefined } };
 }
 
-function factoryOf({ name, driver }: SnapshotterConfig): DriverFactory {
+/** @throws OpError InvalidArgument */
+export function factoryOf({ name, driver }: Pick<SnapshotterConfig, 'name' | 'driver'>): DriverFactory {
   const factory = drivers.find((known) => known.name === driver);
   if (factory === undefined) {
     const known = drivers.map((each) => each.name).join(', ');

@@ -15,8 +15,6 @@ export interface SnapshotNode {
  * tree above it decides the order of calls and never makes two at a time for one id.
  */
 export interface SnapshotDriver extends AsyncDisposable {
-  /** What containerd's config says of it, such as `remap-ids`. */
-  readonly capabilities: readonly string[];
   /** Remove answers only when the directory is gone (overlay's `sync_remove`). */
   readonly removesAtOnce?: boolean;
   /** Labels that Stat, Update and List show beside those that were stored. */
@@ -66,6 +64,8 @@ export interface DriverFactory {
   readonly name: string;
   /** @throws OpError InvalidArgument naming the key that is wrong; for `ballast config check` too. */
   checkConfig(table: ConfigTable): void;
+  /** What containerd's config is to say of it on this kernel, such as `remap-ids`. */
+  capabilities(table: ConfigTable): readonly string[];
   /**
    * Makes the root's folders and looks whether this kernel and file system can serve.
    * @throws OpError FailedPrecondition saying what is wrong with the root and what to do

@@ -1,12 +1,13 @@
+import { dirname } from 'node:path';
 import type { Algorithm } from '../../base/digest.ts';
 import { quote } from '../../base/errors.ts';
-import type { BlobToPlace, FileJobs, TreeSize } from '../platform.ts';
+import type { BlobToPlace, DirectoryToMake, FileJobs, TreeSize } from '../platform.ts';
 import { canceled, makeCancelFlag, raise, type CancelFlag } from './cancellation.ts';
 import { Grouped, type Outcome } from './grouped.ts';
 import { IngestFiles } from './ingest-files.ts';
 import { Lane } from './lane.ts';
 import { packBlobs } from './pack-blobs.ts';
-import { decodeError, type JobMap, type JobName } from './protocol.ts';
+import { decodeError, type EncodedError, type JobMap, type JobName } from './protocol.ts';
 import type { Thread } from './thread.ts';
 import { Threads } from './threads.ts';
 
@@ -22,11 +23,11 @@ const IDLE_MS = 10_000;
 /** Groups share a sync, and one message to a thread; the limit bounds the memory of either. */
 const SEALS_MAX = 512;
 const PLACEMENTS_MAX = 256;
+const DIRECTORIES_MAX = 256;
 
 export const createFileJobs = (options: FileJobsOptions): FileJobs => new ThreadedFileJobs(options);
 
 const makeLanes = () => ({
-  directories: new Lane({ parallel: 1, slowMs: 100, parallelMax: 8 }),
   copies: new Lane({ parallel: 2, slowMs: 2000, parallelMax: 16 }),
   measures: new Lane({ parallel: 1, slowMs: 250, parallelMax: 8 }),
   removals: new Lane({ parallel: 1, slowMs: 1000, parallelMax: 8 }),
@@ -42,6 +43,8 @@ class ThreadedFileJobs implements FileJobs {
   readonly #placements = new Grouped<BlobToPlace, void>(PLACEMENTS_MAX, (blobs) =>
     this.#placeGroup(blobs),
   );
+  /** By the folder of the first: a dead disk stops only its own. */
+  readonly #directories = new Map<string, Grouped<readonly DirectoryToMake[], void>>();
   readonly #atWork = new Set<Promise<unknown>>();
   #closed = false;
 
@@ -56,8 +59,14 @@ class ThreadedFileJobs implements FileJobs {
     });
   }
 
-  makeDirectories(directories: readonly { path: string; mode: number }[]): Promise<void> {
-    return this.#run('directories', 'makeDirectories', directories);
+  makeDirectories(directories: readonly DirectoryToMake[]): Promise<void> {
+    const folder = dirname(directories[0]?.path ?? '');
+    let group = this.#directories.get(folder);
+    if (group === undefined) {
+      group = new Grouped(DIRECTORIES_MAX, (calls) => this.#makeGroup(calls));
+      this.#directories.set(folder, group);
+    }
+    return this.#track(group.call(directories));
   }
 
   copyTree(from: string, to: string, signal: AbortSignal): Promise<void> {
@@ -166,9 +175,14 @@ class ThreadedFileJobs implements FileJobs {
     const placed = await this.#threads.use((thread) =>
       thread.run('placeBlobs', request, [request.bytes.buffer]),
     );
-    return placed.map((error) =>
-      error === undefined ? { value: undefined } : { error: decodeError(error) },
-    );
+    return placed.map(outcomeOf);
+  }
+
+  async #makeGroup(
+    calls: readonly (readonly DirectoryToMake[])[],
+  ): Promise<readonly Outcome<void>[]> {
+    const made = await this.#threads.use((thread) => thread.run('makeDirectories', calls));
+    return made.map(outcomeOf);
   }
 
   /** Closing waits for it. */
@@ -181,6 +195,9 @@ class ThreadedFileJobs implements FileJobs {
   }
 }
 
+const outcomeOf = (error: EncodedError | undefined): Outcome<void> =>
+  error === undefined ? { value: undefined } : { error: decodeError(error) };
+
 /** Undefined paths only want the flush. */
 async function sealGroup(
   thread: Thread,
@@ -190,7 +207,7 @@ async function sealGroup(
   const toMeasure = paths.filter((path) => path !== undefined);
   const sealed = (await thread.run('sealTrees', { paths: toMeasure, fileSystem })).values();
   return paths.map((path) => {
-    if (path === undefined) return { value: { inodes: 0, size: 0 } };
+    if (path === undefined) return { value: { inodes: 0, size: 0, uid: 0, gid: 0 } };
     const tree = sealed.next().value;
     if (tree === undefined) return { error: new Error(`sealing ${path}: no answer`) };
     if (tree === 'large') return { value: tree };

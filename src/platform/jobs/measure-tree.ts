@@ -54,7 +54,8 @@ class Measurement {
   }
 
   run(): TreeSize | undefined {
-    this.#blocks = this.#stat.readOpen(this.#chain.fd).blocks;
+    const { blocks, uid, gid } = this.#stat.readOpen(this.#chain.fd);
+    this.#blocks = blocks;
     /** Names still to be entered, for each open directory. */
     const pending: Bytes[][] = [];
     for (;;) {
@@ -64,7 +65,7 @@ class Measurement {
       while (!this.#enterNext(pending.at(-1))) {
         pending.pop();
         if (pending.length === 0) {
-          return { inodes: this.#inodes, size: this.#blocks * BLOCK_BYTES };
+          return { inodes: this.#inodes, size: this.#blocks * BLOCK_BYTES, uid, gid };
         }
         this.#chain.leave();
       }

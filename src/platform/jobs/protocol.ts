@@ -1,15 +1,15 @@
 import { OpError, SyncFailure, type ErrorCode } from '../../base/errors.ts';
 import type { Algorithm } from '../../base/digest.ts';
-import type { HexDigests, TreeSize } from '../platform.ts';
+import type { DirectoryToMake, HexDigests, TreeSize } from '../platform.ts';
 import type { CancelFlag } from './cancellation.ts';
 import type { OpenedFile } from './hashed-files.ts';
-import type { DirectoryToMake } from './make-directories.ts';
+import type { Made } from './make-directories.ts';
 import type { Placed, PlaceRequest } from './place-blobs.ts';
 import type { Sealed, SealRequest } from './seal-trees.ts';
 
 /** Every job a thread can run: what goes in, what comes out. All of it survives structured cloning. */
 export interface JobMap {
-  makeDirectories: { in: readonly DirectoryToMake[]; out: void };
+  makeDirectories: { in: readonly (readonly DirectoryToMake[])[]; out: readonly Made[] };
   copyTree: { in: { from: string; to: string; cancel: CancelFlag }; out: void };
   measureTree: { in: { path: string; cancel: CancelFlag }; out: TreeSize };
   removeTrees: { in: { paths: readonly string[]; cancel: CancelFlag }; out: void };

@@ -8,7 +8,7 @@ import type { Mount, Usage } from '../snapshotter.ts';
 import { parseOverlayConfig, type OverlayConfig } from './config.ts';
 import { idMapping, type IdMapping } from './id-mapping.ts';
 import { overlayMounts, upperOf, workOf } from './mounts.ts';
-import { probeOverlay, type OverlayProbe } from './probe.ts';
+import { mapsIds, probeOverlay, type OverlayProbe } from './probe.ts';
 
 interface Owner {
   readonly uid: number;
@@ -22,6 +22,10 @@ const UPPERDIR_LABEL = 'containerd.io/snapshot/overlay.upperdir';
 export const overlay: DriverFactory = {
   name: 'overlay',
   checkConfig: (table) => void parseOverlayConfig(table),
+  capabilities: (table) => [
+    ...(parseOverlayConfig(table).slowChown ? [] : ['only-remap-ids']),
+    ...(mapsIds() ? ['remap-ids'] : []),
+  ],
   open: async ({ root, durability, table }, { linux, jobs }) => {
     const config = parseOverlayConfig(table);
     if (/[:,]/.test(root)) {
@@ -50,7 +54,6 @@ interface OverlayOptions {
 
 /** FOLDER/ID/fs is the layer; FOLDER/ID/work is overlay's own, there only for active snapshots. */
 class OverlayDriver implements SnapshotDriver {
-  readonly capabilities: readonly string[];
   readonly removesAtOnce: boolean;
   readonly #options: OverlayOptions;
   readonly #mountOptions: readonly string[];
@@ -65,10 +68,6 @@ class OverlayDriver implements SnapshotDriver {
       ...config.mountOptions,
       ...(probe.needsUserXattr ? ['userxattr'] : []),
       ...(probe.knowsIndex && !config.mountOptions.some(isIndex) ? ['index=off'] : []),
-    ];
-    this.capabilities = [
-      ...(config.slowChown ? [] : ['only-remap-ids']),
-      ...(probe.mapsIds ? ['remap-ids'] : []),
     ];
   }
 
@@ -127,7 +126,7 @@ class OverlayDriver implements SnapshotDriver {
 
   /** Mounts carry the mapping only where the kernel can do it; without, the owner above must suffice. */
   #mappingOf(node: SnapshotNode): IdMapping | undefined {
-    return this.#options.probe.mapsIds ? idMapping(node.labels) : undefined;
+    return mapsIds() ? idMapping(node.labels) : undefined;
   }
 
   async #ownerOf(id: string | undefined): Promise<Owner> {

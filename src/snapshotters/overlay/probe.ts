@@ -8,11 +8,7 @@ import type { Linux } from '../../platform/platform.ts';
 export interface OverlayProbe {
   readonly needsUserXattr: boolean;
   readonly knowsIndex: boolean;
-  readonly mapsIds: boolean;
 }
-
-/** The first kernel that lets overlay stand on id-mapped mounts. */
-const IDMAPPED_OVERLAY: readonly [number, number] = [5, 19];
 
 /**
  * @throws OpError FailedPrecondition saying why overlay cannot work on `root`
@@ -37,16 +33,19 @@ export async function probeOverlay(root: string, linux: Linux): Promise<OverlayP
         `${root}: this kernel cannot mount overlay there (a root on overlay itself, or no overlay module): use another root or the native driver`,
       );
     }
-    const [major = 0, minor = 0] = release().split('.').map(Number);
     return {
       needsUserXattr,
       knowsIndex: await exists('/sys/module/overlay/parameters/index'),
-      mapsIds:
-        major > IDMAPPED_OVERLAY[0] || (major === IDMAPPED_OVERLAY[0] && minor >= IDMAPPED_OVERLAY[1]),
     };
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+/** Linux 5.19 is the first that lets overlay stand on id-mapped mounts. */
+export function mapsIds(): boolean {
+  const [major = 0, minor = 0] = release().split('.').map(Number);
+  return major > 5 || (major === 5 && minor >= 19);
 }
 
 const exists = (path: string): Promise<boolean> =>
