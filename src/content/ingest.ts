@@ -117,15 +117,17 @@ export class Ingest {
   }
 
   async append(data: Uint8Array, now: bigint): Promise<void> {
-    if (data.length === 0) return;
-    if (this.#file === undefined && this.#offset + data.length > SMALL_BLOB_BYTES) await this.#spill();
+    // Taken now: the file takes over the memory, and the array is empty then.
+    const { length } = data;
+    if (length === 0) return;
+    if (this.#file === undefined && this.#offset + length > SMALL_BLOB_BYTES) await this.#spill();
     if (this.#file === undefined) {
       this.#chunks.push(data);
       this.#digests = undefined;
     } else {
       this.#digests = await this.#file.append(data);
     }
-    this.#offset += data.length;
+    this.#offset += length;
     this.updatedAt = now;
   }
 
