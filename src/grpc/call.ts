@@ -1,0 +1,350 @@
+import type { RequestContext } from '../base/context.ts';
+import { OpError } from '../base/errors.ts';
+import { MESSAGE_BYTES_MAX } from './limits.ts';
+import type { BidiMethod, Method, ServerStreamMethod, UnaryMethod } from './service.ts';
+import { OK, statusOf } from './status.ts';
+
+/** Answers that the client has not taken yet; at this many bytes a stream's handler waits. */
+const UNSENT_BYTES_MAX = 1 << 20;
+
+/** What a call needs of its transport. */
+export interface Wire {
+  /** One message, or the half-close, is reported after this. */
+  startRead(): void;
+  /** `sent` is called when there is room for more, and never if the call is cancelled first. */
+  sendMessage(message: Buffer, sent: () => void): void;
+  /** Ends the call, once all messages are out. */
+  sendStatus(status: { readonly code: number; readonly details: string }): void;
+}
+
+export interface Headers {
+  get(name: string): readonly (string | Buffer)[];
+}
+
+export interface CallOwner {
+  callStarted(): void;
+  callEnded(): void;
+  callFailed(error: unknown, path: string): void;
+}
+
+/** What the transport tells a call. `onCancel` comes for every end, also after the status. */
+export interface CallListener {
+  onReceiveMetadata(headers: Headers): void;
+  onReceiveMessage(message: Buffer): void;
+  onReceiveHalfClose(): void;
+  onCancel(): void;
+}
+
+export function makeCall(path: string, method: Method, wire: Wire, owner: CallOwner): CallListener {
+  switch (method.kind) {
+    case 'unary':
+      return new UnaryCall(path, method, wire, owner);
+    case 'serverStream':
+      return new ServerStreamCall(path, method, wire, owner);
+    case 'bidi':
+      return new BidiCall(path, method, wire, owner);
+  }
+}
+
+/** Most requests never look at their signal or headers: both are made when asked for. */
+class CallContext implements RequestContext {
+  readonly #headers: Headers;
+  #controller: AbortController | undefined;
+  #aborted = false;
+
+  constructor(headers: Headers) {
+    this.#headers = headers;
+  }
+
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.#aborted) this.#controller.abort();
+    }
+    return this.#controller.signal;
+  }
+
+  get namespace(): string | undefined {
+    return firstValue(this.#headers.get('containerd-namespace'));
+  }
+
+  get leaseId(): string | undefined {
+    return firstValue(this.#headers.get('containerd-lease'));
+  }
+
+  abort(): void {
+    this.#aborted = true;
+    this.#controller?.abort();
+  }
+}
+
+/** Node joins a header that came several times with ", "; the first is the one that Go would take. */
+function firstValue(values: readonly (string | Buffer)[]): string | undefined {
+  const [value] = values;
+  return value === undefined ? undefined : String(value).split(', ', 1)[0];
+}
+
+abstract class Call<M extends Method> implements CallListener {
+  protected readonly method: M;
+  protected readonly wire: Wire;
+  protected cancelled = false;
+  readonly #path: string;
+  readonly #owner: CallOwner;
+  #ctx: CallContext | undefined;
+  #ended = false;
+
+  constructor(path: string, method: M, wire: Wire, owner: CallOwner) {
+    this.#path = path;
+    this.method = method;
+    this.wire = wire;
+    this.#owner = owner;
+  }
+
+  onReceiveMetadata(headers: Headers): void {
+    this.#ctx = new CallContext(headers);
+    this.#owner.callStarted();
+    this.begin(this.#ctx);
+  }
+
+  abstract onReceiveMessage(message: Buffer): void;
+  abstract onReceiveHalfClose(): void;
+
+  onCancel(): void {
+    if (this.#ended || this.cancelled) return;
+    this.cancelled = true;
+    this.#ctx?.abort();
+    this.abandon();
+  }
+
+  protected abstract begin(ctx: CallContext): void;
+  /** The client is gone: nothing more comes or goes. */
+  protected abstract abandon(): void;
+
+  protected succeed(): void {
+    this.#end(OK.code, OK.message);
+  }
+
+  protected fail(error: unknown): void {
+    const status = statusOf(error, this.cancelled, (defect) =>
+      this.#owner.callFailed(defect, this.#path),
+    );
+    this.#end(status.code, status.message);
+  }
+
+  #end(code: number, details: string): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    if (!this.cancelled) this.wire.sendStatus({ code, details });
+    this.#owner.callEnded();
+  }
+}
+
+/** One request, which is handled as soon as it is there, whether or not the client has half-closed. */
+abstract class OneRequestCall<M extends Method> extends Call<M> {
+  #ctx: CallContext | undefined;
+  #running = false;
+
+  protected begin(ctx: CallContext): void {
+    this.#ctx = ctx;
+    this.wire.startRead();
+  }
+
+  onReceiveMessage(message: Buffer): void {
+    if (this.#running || this.#ctx === undefined) return;
+    this.#running = true;
+    void this.run(this.#ctx, message);
+  }
+
+  onReceiveHalfClose(): void {
+    if (!this.#running) this.fail(new OpError('InvalidArgument', 'the call has no request'));
+  }
+
+  /** Settles after it has ended the call. */
+  protected abstract run(ctx: CallContext, request: Buffer): Promise<void>;
+
+  protected abandon(): void {
+    if (!this.#running) this.fail(new OpError('Canceled', 'the request was cancelled'));
+  }
+}
+
+class UnaryCall extends OneRequestCall<UnaryMethod> {
+  protected async run(ctx: CallContext, request: Buffer): Promise<void> {
+    try {
+      const response = await this.method.handle(ctx, request);
+      // The status is queued behind the message, so that both leave together.
+      if (!this.cancelled) this.wire.sendMessage(checkedBuffer(response), nothing);
+      this.succeed();
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+}
+
+class ServerStreamCall extends OneRequestCall<ServerStreamMethod> {
+  readonly #responses = new Responses(this.wire);
+
+  protected async run(ctx: CallContext, request: Buffer): Promise<void> {
+    try {
+      await this.#responses.sendAll(this.method.handle(ctx, request));
+      this.succeed();
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  protected override abandon(): void {
+    this.#responses.abandon();
+    super.abandon();
+  }
+}
+
+class BidiCall extends Call<BidiMethod> {
+  readonly #requests = new Requests(this.wire);
+  readonly #responses = new Responses(this.wire);
+
+  protected begin(ctx: CallContext): void {
+    void this.#run(ctx);
+  }
+
+  onReceiveMessage(message: Buffer): void {
+    this.#requests.push(message);
+  }
+
+  onReceiveHalfClose(): void {
+    this.#requests.end();
+  }
+
+  protected abandon(): void {
+    this.#requests.abandon();
+    this.#responses.abandon();
+  }
+
+  async #run(ctx: CallContext): Promise<void> {
+    try {
+      this.wire.startRead();
+      await this.#responses.sendAll(this.method.handle(ctx, this.#requests));
+      this.succeed();
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+}
+
+/** Sends what a handler yields, not faster than the client takes it. */
+class Responses {
+  readonly #wire: Wire;
+  #unsentBytes = 0;
+  #onRoom: (() => void) | undefined;
+  #abandoned = false;
+
+  constructor(wire: Wire) {
+    this.#wire = wire;
+  }
+
+  /** Resolves, or rejects with what the handler threw, after the handler's `finally`. */
+  async sendAll(responses: AsyncIterable<Uint8Array>): Promise<void> {
+    for await (const response of responses) {
+      if (this.#abandoned) break;
+      const message = checkedBuffer(response);
+      this.#unsentBytes += message.length;
+      this.#wire.sendMessage(message, () => this.#sent(message.length));
+      if (this.#unsentBytes >= UNSENT_BYTES_MAX) await this.#room();
+      if (this.#abandoned) break;
+    }
+  }
+
+  abandon(): void {
+    this.#abandoned = true;
+    this.#onRoom?.();
+  }
+
+  #sent(bytes: number): void {
+    this.#unsentBytes -= bytes;
+    if (this.#unsentBytes < UNSENT_BYTES_MAX) this.#onRoom?.();
+  }
+
+  #room(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#onRoom = resolve;
+      if (this.#abandoned) resolve();
+    });
+  }
+}
+
+/** Reads one message ahead of the handler, and no more: they may have 8 MiB each. */
+class Requests implements AsyncIterable<Uint8Array>, AsyncIterator<Uint8Array> {
+  readonly #wire: Wire;
+  #readAhead: Buffer | undefined;
+  #waiting: PromiseWithResolvers<IteratorResult<Uint8Array>> | undefined;
+  #state: 'open' | 'halfClosed' | 'abandoned' | 'returned' = 'open';
+
+  constructor(wire: Wire) {
+    this.#wire = wire;
+  }
+
+  [Symbol.asyncIterator](): AsyncIterator<Uint8Array> {
+    return this;
+  }
+
+  next(): Promise<IteratorResult<Uint8Array>> {
+    if (this.#state === 'abandoned') return Promise.reject(cancelledError());
+    const value = this.#readAhead;
+    if (value !== undefined) {
+      this.#readAhead = undefined;
+      this.#wire.startRead();
+      return Promise.resolve({ done: false, value });
+    }
+    if (this.#state !== 'open') return Promise.resolve(DONE);
+    this.#waiting = Promise.withResolvers();
+    return this.#waiting.promise;
+  }
+
+  return(): Promise<IteratorResult<Uint8Array>> {
+    this.#readAhead = undefined;
+    if (this.#state !== 'abandoned') this.#state = 'returned';
+    return Promise.resolve(DONE);
+  }
+
+  push(message: Buffer): void {
+    if (this.#state !== 'open') return;
+    if (this.#waiting === undefined) {
+      this.#readAhead = message;
+      return;
+    }
+    const waiting = this.#waiting;
+    this.#waiting = undefined;
+    waiting.resolve({ done: false, value: message });
+    this.#wire.startRead();
+  }
+
+  end(): void {
+    if (this.#state !== 'open') return;
+    this.#state = 'halfClosed';
+    this.#waiting?.resolve(DONE);
+  }
+
+  abandon(): void {
+    this.#state = 'abandoned';
+    this.#readAhead = undefined;
+    this.#waiting?.reject(cancelledError());
+  }
+}
+
+const DONE = { done: true, value: undefined } as const;
+
+const nothing = (): void => undefined;
+
+const cancelledError = (): OpError => new OpError('Canceled', 'the client is gone');
+
+/** @throws OpError ResourceExhausted where the client would refuse it */
+function checkedBuffer(bytes: Uint8Array): Buffer {
+  if (bytes.length > MESSAGE_BYTES_MAX) {
+    throw new OpError(
+      'ResourceExhausted',
+      `the answer has ${bytes.length} bytes, a message at most ${MESSAGE_BYTES_MAX}: ask for less`,
+    );
+  }
+  return Buffer.isBuffer(bytes)
+    ? bytes
+    : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
