@@ -55,8 +55,6 @@ class ThreadedFileJobs implements FileJobs {
   readonly #placements = new Grouped<BlobToPlace, void>(PLACEMENTS_MAX, (blobs) =>
     this.#placeGroup(blobs),
   );
-  /** By the folder of the first: a dead disk stops only its own. */
-  readonly #directories = new Map<string, Grouped<readonly DirectoryToMake[], void>>();
   readonly #atWork = new Set<Promise<unknown>>();
   #closed = false;
 

@@ -25,7 +25,7 @@ export function makeAllDirectories(
  * Makes directories in order, each with just this mode and owner; one that exists is given them.
  * @throws OpError AlreadyExists for something else of that name; NotFound without its parent
  */
-function makeInOrder(directories: readonly DirectoryToMake[]): void {
+function makeDirectories(directories: readonly DirectoryToMake[]): void {
   const stat = new Stat();
   for (const directory of directories) {
     try {

@@ -25,8 +25,8 @@ const REFUSALS: readonly number[] = [
   ERRNO.EXDEV,
 ];
 
-/** The one kernel there is. Its first call loads the binding. */
-export const linux: Linux = { syncfs: flush, supportsDType, canMountOverlay };
+/** The first call loads the binding. */
+export const createLinux = (): Linux => ({ syncfs: flush, supportsDType, canMountOverlay });
 
 function flush(path: string): void {
   try {
