@@ -3,12 +3,12 @@ import type { Algorithm } from '../../base/digest.ts';
 import { quote } from '../../base/errors.ts';
 import type { BlobToPlace, DirectoryToMake, FileJobs, TreeSize } from '../platform.ts';
 import { canceled, makeCancelFlag, raise, type CancelFlag } from './cancellation.ts';
-import { Grouped, type Outcome } from './grouped.ts';
+import { Grouped, GroupedByName, type Outcome } from './grouped.ts';
 import { IngestFiles } from './ingest-files.ts';
 import { Lane } from './lane.ts';
 import { packBlobs } from './pack-blobs.ts';
 import { decodeError, type EncodedError, type JobMap, type JobName } from './protocol.ts';
-import type { Thread } from './thread.ts';
+import type { Sealed } from './seal-trees.ts';
 import { Threads } from './threads.ts';
 
 export interface FileJobsOptions {
@@ -38,13 +38,23 @@ class ThreadedFileJobs implements FileJobs {
   readonly #threads: Threads;
   readonly #files: IngestFiles;
   readonly #lanes = makeLanes();
-  /** By file system, and whether it is flushed: a dead disk stops only its own. */
-  readonly #seals = new Map<string, Grouped<string | undefined, TreeSize | 'large'>>();
+  /** By the folder they are in: a dead disk stops only its own. */
+  readonly #directories = new GroupedByName<readonly DirectoryToMake[], void>(
+    DIRECTORIES_MAX,
+    async (_folder, lists) => outcomesOf(await this.#onThread('makeDirectories', lists)),
+  );
+  /** By file system. */
+  readonly #flushedSeals = new GroupedByName<string | undefined, TreeSize | 'large'>(
+    SEALS_MAX,
+    (fileSystem, paths) => this.#sealGroup(paths, fileSystem),
+  );
+  readonly #unflushedSeals = new GroupedByName<string | undefined, TreeSize | 'large'>(
+    SEALS_MAX,
+    (_fileSystem, paths) => this.#sealGroup(paths, undefined),
+  );
   readonly #placements = new Grouped<BlobToPlace, void>(PLACEMENTS_MAX, (blobs) =>
     this.#placeGroup(blobs),
   );
-  /** By the folder of the first: a dead disk stops only its own. */
-  readonly #directories = new Map<string, Grouped<readonly DirectoryToMake[], void>>();
   readonly #atWork = new Set<Promise<unknown>>();
   #closed = false;
 
@@ -60,13 +70,8 @@ class ThreadedFileJobs implements FileJobs {
   }
 
   makeDirectories(directories: readonly DirectoryToMake[]): Promise<void> {
-    const folder = dirname(directories[0]?.path ?? '');
-    let group = this.#directories.get(folder);
-    if (group === undefined) {
-      group = new Grouped(DIRECTORIES_MAX, (calls) => this.#makeGroup(calls));
-      this.#directories.set(folder, group);
-    }
-    return this.#track(group.call(directories));
+    const folder = dirname(directories[0]?.path ?? '/');
+    return this.#track(this.#directories.call(folder, directories));
   }
 
   copyTree(from: string, to: string, signal: AbortSignal): Promise<void> {
@@ -97,8 +102,8 @@ class ThreadedFileJobs implements FileJobs {
     signal: AbortSignal,
   ): Promise<TreeSize> {
     const what = `sealing ${quote(path)}`;
-    const group = this.#sealGroup(fileSystem, flush);
-    const size = await giveUpOn(signal, what, this.#track(group.call(path)));
+    const groups = flush ? this.#flushedSeals : this.#unflushedSeals;
+    const size = await giveUpOn(signal, what, this.#track(groups.call(fileSystem, path)));
     if (size !== 'large') return size;
     const measured = await this.measureTree(path, signal);
     if (flush) await giveUpOn(signal, what, this.syncFileSystem(fileSystem));
@@ -106,7 +111,7 @@ class ThreadedFileJobs implements FileJobs {
   }
 
   async syncFileSystem(path: string): Promise<void> {
-    await this.#track(this.#sealGroup(path, true).call(undefined));
+    await this.#track(this.#flushedSeals.call(path, undefined));
   }
 
   openHashedFile(path: string, algorithms: readonly Algorithm[]) {
@@ -133,7 +138,7 @@ class ThreadedFileJobs implements FileJobs {
   ): Promise<JobMap[Name]['out']> {
     return this.#track(
       this.#lanes[lane].run(caller?.what ?? name, caller?.signal, () =>
-        this.#threads.use((thread) => thread.run(name, input)),
+        this.#onThread(name, input),
       ),
     );
   }
@@ -158,31 +163,33 @@ class ThreadedFileJobs implements FileJobs {
     }
   }
 
-  #sealGroup(fileSystem: string, flush: boolean) {
-    const key = `${flush ? 'flush' : 'measure'} ${fileSystem}`;
-    let group = this.#seals.get(key);
-    if (group === undefined) {
-      group = new Grouped(SEALS_MAX, (paths) =>
-        this.#threads.use((thread) => sealGroup(thread, paths, flush ? fileSystem : undefined)),
-      );
-      this.#seals.set(key, group);
-    }
-    return group;
+  #onThread<Name extends JobName>(
+    name: Name,
+    input: JobMap[Name]['in'],
+    transfer?: readonly ArrayBuffer[],
+  ): Promise<JobMap[Name]['out']> {
+    return this.#threads.use((thread) => thread.run(name, input, transfer));
+  }
+
+  /** Undefined paths only want the flush. */
+  async #sealGroup(
+    paths: readonly (string | undefined)[],
+    fileSystem: string | undefined,
+  ): Promise<readonly Outcome<TreeSize | 'large'>[]> {
+    const toMeasure = paths.filter((path) => path !== undefined);
+    const sealed = await this.#onThread('sealTrees', { paths: toMeasure, fileSystem });
+    const answers = sealed.values();
+    return paths.map((path) => {
+      const tree = path === undefined ? NOTHING : answers.next().value;
+      if (tree === undefined) return { error: new Error(`sealing ${path}: no answer`) };
+      if (tree === 'large') return { value: tree };
+      return 'error' in tree ? { error: decodeError(tree.error) } : { value: tree.size };
+    });
   }
 
   async #placeGroup(blobs: readonly BlobToPlace[]): Promise<readonly Outcome<void>[]> {
     const request = packBlobs(blobs);
-    const placed = await this.#threads.use((thread) =>
-      thread.run('placeBlobs', request, [request.bytes.buffer]),
-    );
-    return placed.map(outcomeOf);
-  }
-
-  async #makeGroup(
-    calls: readonly (readonly DirectoryToMake[])[],
-  ): Promise<readonly Outcome<void>[]> {
-    const made = await this.#threads.use((thread) => thread.run('makeDirectories', calls));
-    return made.map(outcomeOf);
+    return outcomesOf(await this.#onThread('placeBlobs', request, [request.bytes.buffer]));
   }
 
   /** Closing waits for it. */
@@ -195,25 +202,13 @@ class ThreadedFileJobs implements FileJobs {
   }
 }
 
-const outcomeOf = (error: EncodedError | undefined): Outcome<void> =>
-  error === undefined ? { value: undefined } : { error: decodeError(error) };
+/** What a flush alone measured. */
+const NOTHING: Sealed = { size: { inodes: 0, size: 0, uid: 0, gid: 0 } };
 
-/** Undefined paths only want the flush. */
-async function sealGroup(
-  thread: Thread,
-  paths: readonly (string | undefined)[],
-  fileSystem: string | undefined,
-): Promise<readonly Outcome<TreeSize | 'large'>[]> {
-  const toMeasure = paths.filter((path) => path !== undefined);
-  const sealed = (await thread.run('sealTrees', { paths: toMeasure, fileSystem })).values();
-  return paths.map((path) => {
-    if (path === undefined) return { value: { inodes: 0, size: 0, uid: 0, gid: 0 } };
-    const tree = sealed.next().value;
-    if (tree === undefined) return { error: new Error(`sealing ${path}: no answer`) };
-    if (tree === 'large') return { value: tree };
-    return 'error' in tree ? { error: decodeError(tree.error) } : { value: tree.size };
-  });
-}
+const outcomesOf = (errors: readonly (EncodedError | undefined)[]): readonly Outcome<void>[] =>
+  errors.map((error) =>
+    error === undefined ? { value: undefined } : { error: decodeError(error) },
+  );
 
 /** For work that others share and that goes on: only this caller's wait ends. */
 function giveUpOn<T>(signal: AbortSignal, what: string, work: Promise<T>): Promise<T> {

@@ -53,3 +53,33 @@ export class Grouped<In, Out> {
     }
   }
 }
+
+/** Groups that must not wait for each other, such as those of several disks, by name. */
+export class GroupedByName<In, Out> {
+  readonly #sizeMax: number;
+  readonly #run: (name: string, group: readonly In[]) => Promise<readonly Outcome<Out>[]>;
+  readonly #groups = new Map<string, { readonly grouped: Grouped<In, Out>; calls: number }>();
+
+  constructor(
+    sizeMax: number,
+    run: (name: string, group: readonly In[]) => Promise<readonly Outcome<Out>[]>,
+  ) {
+    this.#sizeMax = sizeMax;
+    this.#run = run;
+  }
+
+  async call(name: string, input: In): Promise<Out> {
+    let entry = this.#groups.get(name);
+    if (entry === undefined) {
+      const grouped = new Grouped<In, Out>(this.#sizeMax, (group) => this.#run(name, group));
+      entry = { grouped, calls: 0 };
+      this.#groups.set(name, entry);
+    }
+    entry.calls++;
+    try {
+      return await entry.grouped.call(input);
+    } finally {
+      if (--entry.calls === 0) this.#groups.delete(name);
+    }
+  }
+}

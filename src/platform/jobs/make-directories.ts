@@ -1,53 +1,54 @@
 import { quote } from '../../base/errors.ts';
-import type { Bytes } from '../linux/ffi.ts';
-import { ERRNO, fromSystemError, isErrno } from '../linux/errno.ts';
+import { ERRNO, fromSystemError, isErrno, SystemError } from '../linux/errno.ts';
 import { AT_FDCWD, chmodat, cstring, lchownat, mkdirat, Stat, TYPE } from '../linux/files.ts';
 import type { DirectoryToMake } from '../platform.ts';
 import { encodeError, type EncodedError } from './protocol.ts';
 
-/** One for each call of the group; a failure of one leaves the others alone. */
+/** One for each list of directories; a failure of one leaves the others alone. */
 export type Made = undefined | EncodedError;
 
-export const makeDirectories = (
-  calls: readonly (readonly DirectoryToMake[])[],
-): readonly Made[] =>
-  calls.map((directories) => {
+/** Makes the directories of several callers. */
+export function makeAllDirectories(
+  lists: readonly (readonly DirectoryToMake[])[],
+): readonly Made[] {
+  return lists.map((directories) => {
     try {
-      makeInOrder(directories);
+      makeDirectories(directories);
       return undefined;
     } catch (error) {
       return encodeError(error);
     }
   });
+}
 
 /**
- * Makes each directory, parents first as they come, with exactly the mode and owner given. One that exists
- * is given them.
+ * Makes directories in order, each with just this mode and owner; one that exists is given them.
  * @throws OpError AlreadyExists for something else of that name; NotFound without its parent
  */
-function makeInOrder(directories: readonly DirectoryToMake[]): void {
+function makeDirectories(directories: readonly DirectoryToMake[]): void {
   const stat = new Stat();
-  for (const { path, mode, uid = 0, gid = 0 } of directories) {
-    const name = cstring(path);
+  for (const directory of directories) {
     try {
-      makeOrFind(name, mode, stat);
-      if (stat.uid !== uid || stat.gid !== gid) lchownat(AT_FDCWD, name, uid, gid);
-      // The umask took bits away; setting it would change it for every thread.
-      if ((stat.mode & 0o7777) !== mode) chmodat(AT_FDCWD, name, mode);
+      makeDirectory(directory, stat);
     } catch (error) {
-      throw fromSystemError(error, `making directory ${quote(path)}`);
+      throw fromSystemError(error, `making directory ${quote(directory.path)}`);
     }
   }
 }
 
-function makeOrFind(name: Bytes, mode: number, stat: Stat): void {
-  let exists: unknown;
+function makeDirectory({ path, mode, uid, gid }: DirectoryToMake, stat: Stat): void {
+  const name = cstring(path);
   try {
     mkdirat(AT_FDCWD, name, mode);
   } catch (error) {
     if (!isErrno(error, ERRNO.EEXIST)) throw error;
-    exists = error;
   }
   stat.readAt(AT_FDCWD, name);
-  if (exists !== undefined && (stat.mode & TYPE.mask) !== TYPE.directory) throw exists;
+  if ((stat.mode & TYPE.mask) !== TYPE.directory) throw new SystemError(ERRNO.EEXIST, 'mkdir');
+  const owner = uid ?? process.geteuid?.() ?? 0;
+  const group = gid ?? process.getegid?.() ?? 0;
+  // The umask took bits away, and a set-group-id parent lent its group. chown drops mode bits.
+  const isOwned = stat.uid === owner && stat.gid === group;
+  if (!isOwned) lchownat(AT_FDCWD, name, owner, group);
+  if (!isOwned || (stat.mode & 0o7777) !== mode) chmodat(AT_FDCWD, name, mode);
 }

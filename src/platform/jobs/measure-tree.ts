@@ -44,6 +44,7 @@ class Measurement {
   readonly #linked = new Set<string>();
   #entries = 0;
   #inodes = 1;
+  #owner = { uid: 0, gid: 0 };
   #blocks = 0;
 
   constructor(chain: DirectoryChain, cancellation: Cancellation, budget: Budget) {
@@ -56,6 +57,7 @@ class Measurement {
   run(): TreeSize | undefined {
     const { blocks, uid, gid } = this.#stat.readOpen(this.#chain.fd);
     this.#blocks = blocks;
+    this.#owner = { uid, gid };
     /** Names still to be entered, for each open directory. */
     const pending: Bytes[][] = [];
     for (;;) {
@@ -65,7 +67,7 @@ class Measurement {
       while (!this.#enterNext(pending.at(-1))) {
         pending.pop();
         if (pending.length === 0) {
-          return { inodes: this.#inodes, size: this.#blocks * BLOCK_BYTES, uid, gid };
+          return { inodes: this.#inodes, size: this.#blocks * BLOCK_BYTES, ...this.#owner };
         }
         this.#chain.leave();
       }

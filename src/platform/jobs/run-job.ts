@@ -9,7 +9,7 @@ import {
   truncateFile,
 } from './hashed-files.ts';
 import { copyTree } from './copy-tree.ts';
-import { makeDirectories } from './make-directories.ts';
+import { makeAllDirectories } from './make-directories.ts';
 import { measureTree } from './measure-tree.ts';
 import { placeBlobs } from './place-blobs.ts';
 import {
@@ -35,7 +35,7 @@ export function runJob(request: JobRequest): { output: unknown } | { error: Enco
 function run({ name, input }: JobRequest): JobMap[JobName]['out'] {
   switch (name) {
     case 'makeDirectories':
-      return makeDirectories(input);
+      return makeAllDirectories(input);
     case 'copyTree':
       return copyTree(input.from, input.to, cancellationOf(input.cancel, 'copying'));
     case 'measureTree':

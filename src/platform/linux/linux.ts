@@ -25,12 +25,8 @@ const REFUSALS: readonly number[] = [
   ERRNO.EXDEV,
 ];
 
-/** Loads the binding at the first call. */
-export const createLinux = (): Linux => ({
-  syncfs: flush,
-  supportsDType,
-  canMountOverlay,
-});
+/** The first call loads the binding. */
+export const createLinux = (): Linux => ({ syncfs: flush, supportsDType, canMountOverlay });
 
 function flush(path: string): void {
   try {
