@@ -1,6 +1,9 @@
 import { dirname } from 'node:path';
+import { fdatasync } from 'node:fs';
+import { promisify } from 'node:util';
 import type { Algorithm } from '../../base/digest.ts';
 import { quote } from '../../base/errors.ts';
+import { fromSyncError } from '../linux/errno.ts';
 import type { BlobToPlace, DirectoryToMake, FileJobs, TreeSize } from '../platform.ts';
 import { canceled, makeCancelFlag, raise, type CancelFlag } from './cancellation.ts';
 import { Grouped, GroupedByName, type Outcome } from './grouped.ts';
@@ -31,7 +34,8 @@ const makeLanes = () => ({
   copies: new Lane({ parallel: 2, slowMs: 2000, parallelMax: 16 }),
   measures: new Lane({ parallel: 1, slowMs: 250, parallelMax: 8 }),
   removals: new Lane({ parallel: 1, slowMs: 1000, parallelMax: 8 }),
-  syncs: new Lane({ parallel: 2, slowMs: 100, parallelMax: 8 }),
+  // On libuv's threads, of which there are four unless told otherwise: the others must get some.
+  syncs: new Lane({ parallel: 2, slowMs: Infinity, parallelMax: 2 }),
 });
 
 class ThreadedFileJobs implements FileJobs {
@@ -65,7 +69,8 @@ class ThreadedFileJobs implements FileJobs {
     this.#files = new IngestFiles({
       entry,
       idleMs,
-      sync: (fd, path) => this.#run('syncs', 'syncFile', { fd, path }),
+      sync: (fd, path) =>
+        this.#track(this.#lanes.syncs.run('syncing', undefined, () => syncFile(fd, path))),
     });
   }
 
@@ -209,6 +214,16 @@ const outcomesOf = (errors: readonly (EncodedError | undefined)[]): readonly Out
   errors.map((error) =>
     error === undefined ? { value: undefined } : { error: decodeError(error) },
   );
+
+const fdatasyncAsync = promisify(fdatasync);
+
+async function syncFile(fd: number, path: string): Promise<void> {
+  try {
+    await fdatasyncAsync(fd);
+  } catch (error) {
+    throw fromSyncError(error, `syncing ${quote(path)}`);
+  }
+}
 
 /** For work that others share and that goes on: only this caller's wait ends. */
 function giveUpOn<T>(signal: AbortSignal, what: string, work: Promise<T>): Promise<T> {

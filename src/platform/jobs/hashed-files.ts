@@ -1,11 +1,13 @@
-import { quote } from '../../base/errors.ts';
+import { OpError, quote } from '../../base/errors.ts';
 import type { Algorithm } from '../../base/digest.ts';
-import { fromSyncError, fromSystemError } from '../linux/errno.ts';
-import { close, fdatasync, ftruncate, O, open, read, seek, write } from '../linux/files.ts';
+import { fromSystemError } from '../linux/errno.ts';
+import { close, ftruncate, O, open, read, seek, Stat, write } from '../linux/files.ts';
 import type { HexDigests } from '../platform.ts';
 import { startHash, type RunningHash } from './running-hash.ts';
 
 const READ_BYTES = 1024 * 1024;
+/** What is read again in one go: appends of other files in the same thread wait as long. */
+const SLICE_BYTES = 32 * 1024 * 1024;
 const FILE_MODE = 0o600;
 
 export interface OpenedFile {
@@ -14,7 +16,13 @@ export interface OpenedFile {
   /** Valid in every thread of the process. */
   readonly fd: number;
   readonly size: number;
+  readonly progress: Progress;
+}
+
+export interface Progress {
   readonly digests: HexDigests;
+  /** Bytes that `readOn` has still to read before the digests are of all the file holds. */
+  readonly unread: number;
 }
 
 /** The open files of one thread, which alone touches their hashes. */
@@ -26,11 +34,10 @@ export function openFile(path: string, algorithms: readonly Algorithm[]): Opened
   try {
     const fd = open(path, O.RDWR | O.CREAT | O.NOFOLLOW, FILE_MODE);
     try {
-      const file = new HashedFileState(path, fd);
-      for (const algorithm of algorithms) file.addAlgorithm(algorithm);
-      const size = file.readToEnd();
+      const file = new HashedFileState(path, fd, new Stat().readOpen(fd).size);
+      const progress = file.addAlgorithms(algorithms);
       files.set(++lastId, file);
-      return { id: lastId, fd, size, digests: file.digests() };
+      return { id: lastId, fd, size: file.size, progress };
     } catch (error) {
       close(fd);
       throw error;
@@ -40,33 +47,31 @@ export function openFile(path: string, algorithms: readonly Algorithm[]): Opened
   }
 }
 
+/** Takes over the memory of `data`. */
 export function appendToFile(id: number, data: Uint8Array): HexDigests {
-  return onFile(id, 'writing', (file) => file.append(data));
+  try {
+    return onFile(id, 'writing', (file) => file.append(data));
+  } finally {
+    // Not left to the collector: a thread makes too little garbage for it to come in time.
+    if (data.buffer instanceof ArrayBuffer) data.buffer.transfer(0);
+  }
 }
 
 export function truncateFile(id: number): HexDigests {
   return onFile(id, 'truncating', (file) => file.truncate());
 }
 
-export function addFileAlgorithm(id: number, algorithm: Algorithm): HexDigests {
-  return onFile(id, 'reading', (file) => file.addAlgorithm(algorithm));
+export function addFileAlgorithm(id: number, algorithm: Algorithm): Progress {
+  return onFile(id, 'reading', (file) => file.addAlgorithms([algorithm]));
+}
+
+export function readFileOn(id: number): Progress {
+  return onFile(id, 'reading', (file) => file.readOn());
 }
 
 export function closeFile(id: number): void {
   files.get(id)?.close();
   files.delete(id);
-}
-
-/**
- * In any thread: the descriptor is the process's.
- * @throws SyncFailure; OpError ResourceExhausted
- */
-export function syncFile(fd: number, path: string): void {
-  try {
-    fdatasync(fd);
-  } catch (error) {
-    throw fromSyncError(error, `syncing ${quote(path)}`);
-  }
 }
 
 function onFile<T>(id: number, verb: string, action: (file: HashedFileState) => T): T {
@@ -82,22 +87,46 @@ function onFile<T>(id: number, verb: string, action: (file: HashedFileState) => 
 class HashedFileState {
   readonly path: string;
   readonly #fd: number;
+  #size: number;
+  /** Of all bytes. */
   #hashes = new Map<Algorithm, RunningHash>();
-  #size = 0;
+  /** Of the bytes before `#read`; none while all hashes are of all bytes. */
+  #late = new Map<Algorithm, RunningHash>();
+  #read = 0;
 
-  constructor(path: string, fd: number) {
+  constructor(path: string, fd: number, size: number) {
     this.path = path;
     this.#fd = fd;
+    this.#size = size;
+    seek(fd, size);
   }
 
-  digests(): HexDigests {
-    return Object.fromEntries([...this.#hashes].map(([name, hash]) => [name, hash.digest()]));
-  }
-
-  /** Hashes what the file holds from the known end on. @returns its size */
-  readToEnd(): number {
-    this.#size += this.#hashFrom(this.#size, [...this.#hashes.values()]);
+  get size(): number {
     return this.#size;
+  }
+
+  addAlgorithms(algorithms: readonly Algorithm[]): Progress {
+    this.#read = 0;
+    for (const name of algorithms) {
+      if (!this.#hashes.has(name)) this.#late.set(name, startHash(name));
+    }
+    return this.#size === 0 ? this.#caughtUp() : this.readOn();
+  }
+
+  /** Reads the next slice of what the late hashes lack. */
+  readOn(): Progress {
+    if (this.#late.size === 0) return { digests: this.#digests(), unread: 0 };
+    const buffer = Buffer.allocUnsafe(READ_BYTES);
+    const end = Math.min(this.#read + SLICE_BYTES, this.#size);
+    seek(this.#fd, this.#read);
+    while (this.#read < end) {
+      const length = read(this.#fd, buffer.subarray(0, Math.min(READ_BYTES, end - this.#read)));
+      if (length === 0) throw new OpError('DataLoss', `ingest ${quote(this.path)} became shorter`);
+      for (const hash of this.#late.values()) hash.update(buffer.subarray(0, length));
+      this.#read += length;
+    }
+    if (this.#read === this.#size) return this.#caughtUp();
+    return { digests: {}, unread: this.#size - this.#read };
   }
 
   append(data: Uint8Array): HexDigests {
@@ -111,7 +140,7 @@ class HashedFileState {
     }
     this.#size += data.length;
     for (const hash of this.#hashes.values()) hash.update(data);
-    return this.digests();
+    return this.#digests();
   }
 
   truncate(): HexDigests {
@@ -119,31 +148,21 @@ class HashedFileState {
     seek(this.#fd, 0);
     this.#size = 0;
     this.#hashes = new Map([...this.#hashes.keys()].map((name) => [name, startHash(name)]));
-    return this.digests();
-  }
-
-  addAlgorithm(algorithm: Algorithm): HexDigests {
-    if (!this.#hashes.has(algorithm)) {
-      const hash = startHash(algorithm);
-      if (this.#size > 0) this.#hashFrom(0, [hash]);
-      this.#hashes.set(algorithm, hash);
-    }
-    return this.digests();
+    return this.#digests();
   }
 
   close(): void {
     close(this.#fd);
   }
 
-  /** Leaves the position at the end. */
-  #hashFrom(offset: number, hashes: readonly RunningHash[]): number {
-    const buffer = Buffer.allocUnsafe(READ_BYTES);
-    seek(this.#fd, offset);
-    for (let total = 0; ;) {
-      const length = read(this.#fd, buffer);
-      if (length === 0) return total;
-      total += length;
-      for (const hash of hashes) hash.update(buffer.subarray(0, length));
-    }
+  #digests(): HexDigests {
+    return Object.fromEntries([...this.#hashes].map(([name, hash]) => [name, hash.digest()]));
+  }
+
+  /** The position is at the end again. */
+  #caughtUp(): Progress {
+    for (const [name, hash] of this.#late) this.#hashes.set(name, hash);
+    this.#late.clear();
+    return { digests: this.#digests(), unread: 0 };
   }
 }

@@ -1,19 +1,10 @@
 import type { Algorithm } from '../../base/digest.ts';
 import type { HashedFile, HexDigests } from '../platform.ts';
-import type { OpenedFile } from './hashed-files.ts';
+import type { OpenedFile, Progress } from './hashed-files.ts';
 import { Thread } from './thread.ts';
-
-/** Two cores' worth: the rest of the machine is the event loop's and the containers'. */
-const THREADS_MAX = 2;
 
 /** From here on handing memory over is cheaper than copying it. */
 const TRANSFER_BYTES_MIN = 64 * 1024;
-
-interface Owner {
-  readonly thread: Thread;
-  files: number;
-  timer: NodeJS.Timeout | undefined;
-}
 
 interface OpenedHashedFile {
   readonly file: HashedFile;
@@ -21,18 +12,23 @@ interface OpenedHashedFile {
   readonly digests: HexDigests;
 }
 
-/** Threads that keep files open; a file stays with the thread that holds its hashes. */
+/**
+ * Files that are open for appending, in a thread of their own: a file stays where its hashes are. One
+ * thread hashes and writes faster than the event loop can take messages in.
+ */
 export class IngestFiles implements AsyncDisposable {
   readonly #entry: string;
   readonly #idleMs: number;
-  readonly #sync: (fd: number, path: string) => Promise<void>;
-  readonly #owners = new Set<Owner>();
+  readonly #sync: Hooks['sync'];
+  #thread: Thread | undefined;
+  #files = 0;
+  #timer: NodeJS.Timeout | undefined;
 
   /** `sync` flushes an open file elsewhere, so that no append waits for it. */
   constructor(options: {
     readonly entry: string;
     readonly idleMs: number;
-    readonly sync: (fd: number, path: string) => Promise<void>;
+    readonly sync: Hooks['sync'];
   }) {
     this.#entry = options.entry;
     this.#idleMs = options.idleMs;
@@ -40,46 +36,42 @@ export class IngestFiles implements AsyncDisposable {
   }
 
   async open(path: string, algorithms: readonly Algorithm[]): Promise<OpenedHashedFile> {
-    const owner = this.#choose();
-    owner.files++;
+    clearTimeout(this.#timer);
+    this.#thread ??= new Thread(this.#entry);
+    const thread = this.#thread;
+    this.#files++;
+    let opened: OpenedFile;
     try {
-      const opened = await owner.thread.run('openFile', { path, algorithms });
-      const file = new ThreadFile(path, opened, owner.thread, {
-        sync: this.#sync,
-        closed: () => this.#release(owner),
-      });
-      return { file, size: opened.size, digests: opened.digests };
+      opened = await thread.run('openFile', { path, algorithms });
     } catch (error) {
-      this.#release(owner);
+      this.#release();
+      throw error;
+    }
+    const hooks = { sync: this.#sync, closed: () => this.#release() };
+    const file = new ThreadFile(path, opened, thread, hooks);
+    try {
+      return { file, size: opened.size, digests: await file.readToEnd(opened.progress) };
+    } catch (error) {
+      await file[Symbol.asyncDispose]();
       throw error;
     }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    const owners = [...this.#owners];
-    this.#owners.clear();
-    for (const { timer } of owners) clearTimeout(timer);
-    await Promise.all(owners.map(({ thread }) => thread.close()));
+    clearTimeout(this.#timer);
+    await this.#end();
   }
 
-  #choose(): Owner {
-    const [least] = [...this.#owners].sort((a, b) => a.files - b.files);
-    const chosen =
-      least === undefined || (least.files > 0 && this.#owners.size < THREADS_MAX)
-        ? { thread: new Thread(this.#entry), files: 0, timer: undefined }
-        : least;
-    clearTimeout(chosen.timer);
-    this.#owners.add(chosen);
-    return chosen;
+  #release(): void {
+    this.#files--;
+    if (this.#files > 0) return;
+    this.#timer = setTimeout(() => void this.#end(), this.#idleMs).unref();
   }
 
-  #release(owner: Owner): void {
-    owner.files--;
-    if (owner.files > 0 || !this.#owners.has(owner)) return;
-    owner.timer = setTimeout(() => {
-      this.#owners.delete(owner);
-      void owner.thread.close();
-    }, this.#idleMs).unref();
+  async #end(): Promise<void> {
+    const thread = this.#thread;
+    this.#thread = undefined;
+    await thread?.close();
   }
 }
 
@@ -111,8 +103,18 @@ class ThreadFile implements HashedFile {
     return this.#thread.run('truncateFile', { id: this.#opened.id });
   }
 
-  addAlgorithm(algorithm: Algorithm): Promise<HexDigests> {
-    return this.#thread.run('addFileAlgorithm', { id: this.#opened.id, algorithm });
+  async addAlgorithm(algorithm: Algorithm): Promise<HexDigests> {
+    const { id } = this.#opened;
+    return this.readToEnd(await this.#thread.run('addFileAlgorithm', { id, algorithm }));
+  }
+
+  /** Slice by slice, so that other files get their turn. */
+  async readToEnd(progress: Progress): Promise<HexDigests> {
+    let latest = progress;
+    while (latest.unread > 0) {
+      latest = await this.#thread.run('readFileOn', { id: this.#opened.id });
+    }
+    return latest.digests;
   }
 
   sync(): Promise<void> {

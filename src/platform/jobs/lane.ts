@@ -3,7 +3,7 @@ import { canceled } from './cancellation.ts';
 export interface LaneLimits {
   /** Jobs at work as long as all of them get on. */
   readonly parallel: number;
-  /** A job that takes longer may be stuck on a dead disk: another one starts beside it. */
+  /** A job that takes longer may be stuck on a dead disk: another one starts beside it. Or Infinity. */
   readonly slowMs: number;
   /** Never more than this, however slow. */
   readonly parallelMax: number;
@@ -77,7 +77,7 @@ export class Lane {
   #watch(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    if (this.#waiting.size === 0) return;
+    if (this.#waiting.size === 0 || this.#limits.slowMs === Infinity) return;
     const oldest = this.#running.values().find((job) => !job.slow);
     if (oldest === undefined) return;
     const dueMs = oldest.startedAt + this.#limits.slowMs - performance.now();

@@ -2,7 +2,7 @@ import { OpError, SyncFailure, type ErrorCode } from '../../base/errors.ts';
 import type { Algorithm } from '../../base/digest.ts';
 import type { DirectoryToMake, HexDigests, TreeSize } from '../platform.ts';
 import type { CancelFlag } from './cancellation.ts';
-import type { OpenedFile } from './hashed-files.ts';
+import type { OpenedFile, Progress } from './hashed-files.ts';
 import type { Made } from './make-directories.ts';
 import type { Placed, PlaceRequest } from './place-blobs.ts';
 import type { Sealed, SealRequest } from './seal-trees.ts';
@@ -18,9 +18,9 @@ export interface JobMap {
   openFile: { in: { path: string; algorithms: readonly Algorithm[] }; out: OpenedFile };
   appendToFile: { in: { id: number; data: Uint8Array }; out: HexDigests };
   truncateFile: { in: { id: number }; out: HexDigests };
-  addFileAlgorithm: { in: { id: number; algorithm: Algorithm }; out: HexDigests };
+  addFileAlgorithm: { in: { id: number; algorithm: Algorithm }; out: Progress };
+  readFileOn: { in: { id: number }; out: Progress };
   closeFile: { in: { id: number }; out: void };
-  syncFile: { in: { fd: number; path: string }; out: void };
 }
 
 export type JobName = keyof JobMap;

@@ -5,7 +5,7 @@ import {
   appendToFile,
   closeFile,
   openFile,
-  syncFile,
+  readFileOn,
   truncateFile,
 } from './hashed-files.ts';
 import { copyTree } from './copy-tree.ts';
@@ -56,8 +56,8 @@ function run({ name, input }: JobRequest): JobMap[JobName]['out'] {
       return addFileAlgorithm(input.id, input.algorithm);
     case 'closeFile':
       return closeFile(input.id);
-    case 'syncFile':
-      return syncFile(input.fd, input.path);
+    case 'readFileOn':
+      return readFileOn(input.id);
   }
 }
 

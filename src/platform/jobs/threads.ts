@@ -1,16 +1,30 @@
 import { Thread } from './thread.ts';
 
+/**
+ * A thread costs ten megabytes, and short jobs take turns well. Beyond these, a job waits a moment for
+ * a thread to come free before another one is made: only long or stuck jobs make it wait longer.
+ */
+const MADE_AT_ONCE = 2;
+const WAIT_MS = 5;
+
 interface IdleThread {
   readonly thread: Thread;
   readonly since: number;
 }
 
-/** Threads that do one job at a time; made when all others are busy, ended when idle for a while. */
+interface Waiter {
+  readonly take: (thread: Thread) => void;
+  readonly timer: NodeJS.Timeout;
+}
+
+/** Threads that do one job at a time; made when the others are busy, ended when idle for a while. */
 export class Threads implements AsyncDisposable {
   readonly #entry: string;
   readonly #idleMs: number;
   /** The latest first in use again: what is not needed grows old at the front. */
   readonly #idle: IdleThread[] = [];
+  readonly #waiting = new Set<Waiter>();
+  #made = 0;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(options: { readonly entry: string; readonly idleMs: number }) {
@@ -20,12 +34,11 @@ export class Threads implements AsyncDisposable {
 
   /** Runs `job` with a thread that nobody else uses until it settles. */
   async use<T>(job: (thread: Thread) => Promise<T>): Promise<T> {
-    const thread = this.#idle.pop()?.thread ?? new Thread(this.#entry);
+    const thread = this.#idle.pop()?.thread ?? (await this.#takeNext());
     try {
       return await job(thread);
     } finally {
-      this.#idle.push({ thread, since: performance.now() });
-      this.#timer ??= setTimeout(() => this.#endIdle(), this.#idleMs).unref();
+      this.#giveBack(thread);
     }
   }
 
@@ -35,12 +48,49 @@ export class Threads implements AsyncDisposable {
     await Promise.all(this.#idle.splice(0).map(({ thread }) => thread.close()));
   }
 
+  #takeNext(): Promise<Thread> | Thread {
+    if (this.#made < MADE_AT_ONCE) return this.#make();
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => {
+        this.#waiting.delete(waiter);
+        resolve(this.#make());
+      }, WAIT_MS);
+      const waiter: Waiter = { take: resolve, timer };
+      this.#waiting.add(waiter);
+    });
+  }
+
+  #make(): Thread {
+    this.#made++;
+    return new Thread(this.#entry);
+  }
+
+  #giveBack(thread: Thread): void {
+    const [waiter] = this.#waiting;
+    if (waiter !== undefined) {
+      this.#waiting.delete(waiter);
+      clearTimeout(waiter.timer);
+      waiter.take(thread);
+      return;
+    }
+    this.#idle.push({ thread, since: performance.now() });
+    this.#timer ??= setTimeout(() => this.#endIdle(), this.#idleMs).unref();
+  }
+
   #endIdle(): void {
     const now = performance.now();
-    while (now - (this.#idle[0]?.since ?? now) >= this.#idleMs)
-      void this.#idle.shift()?.thread.close();
-    const next = this.#idle[0];
-    this.#timer =
-      next && setTimeout(() => this.#endIdle(), next.since + this.#idleMs - now + 1).unref();
+    for (;;) {
+      const oldest = this.#idle[0];
+      this.#timer = undefined;
+      if (oldest === undefined) return;
+      const dueMs = oldest.since + this.#idleMs - now;
+      if (dueMs > 0) {
+        this.#timer = setTimeout(() => this.#endIdle(), dueMs + 1).unref();
+        return;
+      }
+      this.#idle.shift();
+      this.#made--;
+      void oldest.thread.close();
+    }
   }
 }
