@@ -12,6 +12,7 @@ const driver = (name: string, keys: readonly string[]): DriverFactory => ({
       if (!keys.includes(key)) throw new OpError('InvalidArgument', `unknown key ${key}`);
     }
   },
+  capabilities: () => [],
   open: () => Promise.reject(new OpError('Unimplemented', 'not here')),
 });
 const drivers = [driver('overlay', ['mount_options']), driver('native', [])];

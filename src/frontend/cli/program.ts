@@ -114,6 +114,7 @@ function addConfig(program: Command, programs: Programs): void {
     .description('check a config, and print what others need to know of it')
     .helpCommand(false);
   addConfigCheck(config, programs);
+  addConfigRoots(config, programs);
   addConfigPrint(config, programs);
 }
 
@@ -127,6 +128,20 @@ function addConfigCheck(config: Command, programs: Programs): void {
       const { snapshotters } = programs.loadConfig(file);
       const names = [...snapshotters.keys()].join(', ');
       programs.out(`${file}: fine, ${names === '' ? 'content only' : `snapshotters ${names}`}\n`);
+    });
+}
+
+function addConfigRoots(config: Command, programs: Programs): void {
+  config
+    .command('roots')
+    .description('print the folders that hold data, one a line: what a backup needs')
+    .argument('[file]', 'the config file', programs.defaultConfigFile)
+    .addHelpText('after', '\nExample:\n  ballast config roots')
+    .action((file: string) => {
+      const { root, snapshotters } = programs.loadConfig(file);
+      const others = [...snapshotters.values()].map((snapshotter) => snapshotter.root);
+      const outside = others.filter((other) => !other.startsWith(`${root}/`));
+      programs.out(`${[root, ...outside].join('\n')}\n`);
     });
 }
 
