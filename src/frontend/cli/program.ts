@@ -1,6 +1,7 @@
 import { Argument, Command, CommanderError, Option } from 'commander';
 
 import { isOpError, messageOf, OpError } from '../../base/errors.ts';
+import type { CheckRequest } from './commands/check.ts';
 import type { Programs, ServeFlags, ServeRequest } from './programs.ts';
 import { CONTAINERD_VERSIONS, type ContainerdVersion } from './render/containerd-config.ts';
 
@@ -34,6 +35,7 @@ export function buildProgram(programs: Programs): Command {
     .configureOutput({ writeOut: programs.out, writeErr: programs.err });
   addServe(program, programs);
   addConfig(program, programs);
+  addCheck(program, programs);
   return program.addHelpText(
     'after',
     `
@@ -171,5 +173,28 @@ Examples:
     .action(async (target: string, options: ConfigPrintOptions) => {
       const { printConfig } = await import('./commands/config-print.ts');
       printConfig({ ...options, target, content: options.content === true }, programs);
+    });
+}
+
+function addCheck(program: Command, programs: Programs): void {
+  program
+    .command('check')
+    .description('say whether a running containerd uses ballast, and knows what ballast lacks')
+    .option('--containerd <socket>', "containerd's socket (default: containerd_address)")
+    .option('--address <socket>', "ballast's plugin socket (default: plugin.socket)")
+    .option('--config <file>', `ballast's config file (default: ${programs.defaultConfigFile})`)
+    .addHelpText(
+      'after',
+      `
+Ends with 1 when something is wrong.
+
+Examples:
+  ballast check
+  ballast check --containerd /run/k3s/containerd/containerd.sock
+  ballast check --containerd /tmp/c.sock --address /tmp/b.sock`,
+    )
+    .action(async (options: CheckRequest) => {
+      const { check } = await import('./commands/check.ts');
+      await check(options, programs);
     });
 }
