@@ -23,6 +23,8 @@ try {
     defaultConfigFile: DEFAULT_CONFIG_FILE,
     capabilitiesOf: (snapshotter) => factoryOf(snapshotter).capabilities(snapshotter.table),
     loadConfig: (file) => loadConfig(file, drivers),
+    capabilitiesOf: ({ driver, table }) =>
+      drivers.find(({ name }) => name === driver)?.capabilities(table) ?? [],
     serve: async (request) => {
       const config = configFor(request, drivers);
       await serve(config, openLog(config.log, process.env), workerPath);
@@ -31,6 +33,8 @@ try {
     err: (text) => void process.stderr.write(text),
   });
 } catch (error) {
-  process.stderr.write(`ballast: this is a defect: ${error instanceof Error ? error.stack : messageOf(error)}\n`);
+  process.stderr.write(
+    `ballast: this is a defect: ${error instanceof Error ? error.stack : messageOf(error)}\n`,
+  );
   process.exitCode = 70;
 }

@@ -55,7 +55,8 @@ export async function compose(
   { log, workerPath, onFatal }: ComposeDependencies,
 ): Promise<Stores> {
   await using undo = new AsyncDisposableStack();
-  const warn = (fields: Record<string, unknown>, message: string): void => log.warn(fields, message);
+  const warn = (fields: Record<string, unknown>, message: string): void =>
+    log.warn(fields, message);
   const clock = new SystemClock();
   const linux = createLinux();
 
@@ -73,13 +74,22 @@ export async function compose(
   const recoveries = [content.recovered];
   for (const instance of config.snapshotters.values()) {
     try {
-      const opened = await openSnapshotter(instance, root.uuid, { linux, jobs, warn, metadata, clock });
+      const opened = await openSnapshotter(instance, root.uuid, {
+        linux,
+        jobs,
+        warn,
+        metadata,
+        clock,
+      });
       snapshotters.push(opened.instance);
       recoveries.push(undo.use(opened.snapshotter).recovered);
     } catch (error) {
       // Started by flags there is only this one; otherwise the others go on and requests say why.
       if (!(error instanceof OpError) || config.anyName) throw error;
-      log.error({ snapshotter: instance.name, error: error.message }, 'snapshotter is not available');
+      log.error(
+        { snapshotter: instance.name, error: error.message },
+        'snapshotter is not available',
+      );
       snapshotters.push({ config: instance, snapshotter: undefined, capabilities: [], error });
     }
   }
@@ -118,11 +128,17 @@ async function openSnapshotter(
 }
 
 /** @throws OpError InvalidArgument */
-export function factoryOf({ name, driver }: Pick<SnapshotterConfig, 'name' | 'driver'>): DriverFactory {
+export function factoryOf({
+  name,
+  driver,
+}: Pick<SnapshotterConfig, 'name' | 'driver'>): DriverFactory {
   const factory = drivers.find((known) => known.name === driver);
   if (factory === undefined) {
     const known = drivers.map((each) => each.name).join(', ');
-    throw new OpError('InvalidArgument', `snapshotter ${name}: there is no driver ${quote(driver)}, only ${known}`);
+    throw new OpError(
+      'InvalidArgument',
+      `snapshotter ${name}: there is no driver ${quote(driver)}, only ${known}`,
+    );
   }
   return factory;
 }
@@ -142,7 +158,10 @@ function resolver(
       );
     }
     if (instance.snapshotter === undefined) {
-      throw new OpError('FailedPrecondition', `snapshotter ${name} is not available: ${messageOf(instance.error)}`);
+      throw new OpError(
+        'FailedPrecondition',
+        `snapshotter ${name} is not available: ${messageOf(instance.error)}`,
+      );
     }
     return instance.snapshotter;
   };

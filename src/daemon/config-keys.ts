@@ -87,7 +87,7 @@ export const CONFIG_KEYS: readonly ConfigKey[] = [
     type: 'string',
     default: undefined,
     description:
-      'How its snapshots are made; `ballast --version` lists the drivers that this build has. Required.',
+      'How its snapshots are made; `ballast --version` lists the drivers that this build has. It must be given.',
   },
   {
     key: 'snapshotter.NAME.durability',

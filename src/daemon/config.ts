@@ -267,7 +267,7 @@ function checkTable(section: ConfigSection, driver: DriverFactory, table: Config
   } catch (error) {
     const message = messageOf(error);
     const named = Object.keys(table).find((key) => message.includes(key));
-    throw section.fail(named, `(driver ${driver.name}): ${message}`, error);
+    throw section.fail(named, `is refused by its driver: ${message}`, error);
   }
 }
 

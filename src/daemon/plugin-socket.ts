@@ -22,15 +22,22 @@ export async function listen(options: SocketOptions): Promise<Server> {
   try {
     await mkdir(dirname(socket), { recursive: true, mode: 0o711 });
     if (await isAnswered(socket)) {
-      throw new OpError('FailedPrecondition', `socket ${socket}: another process is listening on it`);
+      throw new OpError(
+        'FailedPrecondition',
+        `socket ${socket}: another process is listening on it`,
+      );
     }
-    const server = await listening((listener) => listener.listen({ path: socket, backlog: BACKLOG }));
+    const server = await listening((listener) =>
+      listener.listen({ path: socket, backlog: BACKLOG }),
+    );
     await chmod(socket, mode);
     await chown(socket, uid, gid);
     return server;
   } catch (error) {
     if (error instanceof OpError) throw error;
-    throw new OpError('FailedPrecondition', `socket ${socket}: ${messageOf(error)}`, { cause: error });
+    throw new OpError('FailedPrecondition', `socket ${socket}: ${messageOf(error)}`, {
+      cause: error,
+    });
   }
 }
 

@@ -65,7 +65,8 @@ export interface Claim {
 export async function claimSnapshotterRoot(claim: Claim, metadata: MetadataStore): Promise<void> {
   const { root, snapshotter, driver, uuid } = claim;
   const key = `snapshotter/${snapshotter}`;
-  const refuse = (why: string): OpError => new OpError('FailedPrecondition', `root ${root} of snapshotter ${snapshotter}: ${why}`);
+  const refuse = (why: string): OpError =>
+    new OpError('FailedPrecondition', `root ${root} of snapshotter ${snapshotter}: ${why}`);
   let marker: Marker | undefined;
   try {
     await mkdir(root, { recursive: true, mode: 0o700 });
@@ -79,9 +80,12 @@ export async function claimSnapshotterRoot(claim: Claim, metadata: MetadataStore
     throw refuse('was in use before but is empty now: is its disk mounted?');
   }
   if (marker !== undefined) {
-    if (marker.uuid !== uuid) throw refuse(`belongs to another ballast (${marker.uuid}): use another root`);
-    if (marker.snapshotter !== snapshotter) throw refuse(`belongs to the snapshotter ${marker.snapshotter}`);
-    if (marker.driver !== driver) throw refuse(`was written by the driver ${marker.driver}, not ${driver}`);
+    if (marker.uuid !== uuid)
+      throw refuse(`belongs to another ballast (${marker.uuid}): use another root`);
+    if (marker.snapshotter !== snapshotter)
+      throw refuse(`belongs to the snapshotter ${marker.snapshotter}`);
+    if (marker.driver !== driver)
+      throw refuse(`was written by the driver ${marker.driver}, not ${driver}`);
     if (claimed) return;
   }
   try {
@@ -102,7 +106,8 @@ async function readMarker(root: string): Promise<Marker | undefined> {
     throw new OpError('FailedPrecondition', `${path} cannot be read: ${messageOf(error)}`);
   }
   const marker = parseMarker(text);
-  if (marker === undefined) throw new OpError('DataLoss', `${path} is damaged: restore it from a copy`);
+  if (marker === undefined)
+    throw new OpError('DataLoss', `${path} is damaged: restore it from a copy`);
   if (marker.format > FORMAT) {
     throw new OpError(
       'FailedPrecondition',

@@ -20,13 +20,17 @@ const DRAIN_MS = 30_000;
 export async function serve(config: DaemonConfig, log: Log, workerPath: string): Promise<void> {
   const stop = signalled();
   const die = (error: Error): never => {
-    log.error({ error: error.message }, 'stopping at once: nothing can be acknowledged safely any more');
+    log.error(
+      { error: error.message },
+      'stopping at once: nothing can be acknowledged safely any more',
+    );
     process.exit(1);
   };
   process.once('uncaughtException', die);
 
   const [inherited] = inheritedSockets(process.env);
-  const listener = inherited === undefined ? await listen(config.plugin) : await inherit(inherited.fd);
+  const listener =
+    inherited === undefined ? await listen(config.plugin) : await inherit(inherited.fd);
   const release = holdConnections(listener);
   let stores: Stores;
   try {
@@ -37,7 +41,8 @@ export async function serve(config: DaemonConfig, log: Log, workerPath: string):
   }
   stores.recovered.then(
     () => log.info({}, 'records and disk agree: ready for changes'),
-    (error: unknown) => die(new Error(`start-up could not compare records and disk: ${messageOf(error)}`)),
+    (error: unknown) =>
+      die(new Error(`start-up could not compare records and disk: ${messageOf(error)}`)),
   );
   const server = new GrpcServer({
     services: services(config, stores),
@@ -51,7 +56,11 @@ export async function serve(config: DaemonConfig, log: Log, workerPath: string):
   const notifier = new Notifier(process.env);
   notifier.ready();
   log.info(
-    { socket: config.plugin.socket, root: config.root, snapshotters: [...config.snapshotters.keys()] },
+    {
+      socket: config.plugin.socket,
+      root: config.root,
+      snapshotters: [...config.snapshotters.keys()],
+    },
     'serving',
   );
 

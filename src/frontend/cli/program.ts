@@ -1,6 +1,7 @@
 import { Argument, Command, CommanderError, Option } from 'commander';
 
 import { isOpError, messageOf, OpError } from '../../base/errors.ts';
+import type { CheckRequest } from './commands/check.ts';
 import type { Programs, ServeFlags, ServeRequest } from './programs.ts';
 import { CONTAINERD_VERSIONS, type ContainerdVersion } from './render/containerd-config.ts';
 
@@ -34,6 +35,7 @@ export function buildProgram(programs: Programs): Command {
     .configureOutput({ writeOut: programs.out, writeErr: programs.err });
   addServe(program, programs);
   addConfig(program, programs);
+  addCheck(program, programs);
   return program.addHelpText(
     'after',
     `
@@ -114,6 +116,7 @@ function addConfig(program: Command, programs: Programs): void {
     .description('check a config, and print what others need to know of it')
     .helpCommand(false);
   addConfigCheck(config, programs);
+  addConfigRoots(config, programs);
   addConfigPrint(config, programs);
 }
 
@@ -127,6 +130,20 @@ function addConfigCheck(config: Command, programs: Programs): void {
       const { snapshotters } = programs.loadConfig(file);
       const names = [...snapshotters.keys()].join(', ');
       programs.out(`${file}: fine, ${names === '' ? 'content only' : `snapshotters ${names}`}\n`);
+    });
+}
+
+function addConfigRoots(config: Command, programs: Programs): void {
+  config
+    .command('roots')
+    .description('print the folders that hold data, one a line: what a backup needs')
+    .argument('[file]', 'the config file', programs.defaultConfigFile)
+    .addHelpText('after', '\nExample:\n  ballast config roots')
+    .action((file: string) => {
+      const { root, snapshotters } = programs.loadConfig(file);
+      const others = [...snapshotters.values()].map((snapshotter) => snapshotter.root);
+      const outside = others.filter((other) => !other.startsWith(`${root}/`));
+      programs.out(`${[root, ...outside].join('\n')}\n`);
     });
 }
 
@@ -156,5 +173,28 @@ Examples:
     .action(async (target: string, options: ConfigPrintOptions) => {
       const { printConfig } = await import('./commands/config-print.ts');
       printConfig({ ...options, target, content: options.content === true }, programs);
+    });
+}
+
+function addCheck(program: Command, programs: Programs): void {
+  program
+    .command('check')
+    .description('say whether a running containerd uses ballast, and knows what ballast lacks')
+    .option('--containerd <socket>', "containerd's socket (default: containerd_address)")
+    .option('--address <socket>', "ballast's plugin socket (default: plugin.socket)")
+    .option('--config <file>', `ballast's config file (default: ${programs.defaultConfigFile})`)
+    .addHelpText(
+      'after',
+      `
+Ends with 1 when something is wrong.
+
+Examples:
+  ballast check
+  ballast check --containerd /run/k3s/containerd/containerd.sock
+  ballast check --containerd /tmp/c.sock --address /tmp/b.sock`,
+    )
+    .action(async (options: CheckRequest) => {
+      const { check } = await import('./commands/check.ts');
+      await check(options, programs);
     });
 }

@@ -1,0 +1,199 @@
+import { parse } from 'smol-toml';
+import { expect, test } from 'vitest';
+
+import { OpError } from '../../base/errors.ts';
+import { run } from './program.ts';
+import type { CheckedConfig, CheckedSnapshotter, ServeRequest } from './programs.ts';
+
+const snapshotter = (name: string, driver: string, root: string): CheckedSnapshotter => ({
+  name,
+  driver,
+  durability: 'full',
+  root,
+  table: {},
+});
+
+const CONFIG: CheckedConfig = {
+  root: '/srv/ballast',
+  containerdAddress: undefined,
+  plugin: { socket: '/run/b/plugin.sock' },
+  snapshotters: new Map([
+    ['fast', snapshotter('fast', 'overlay', '/srv/ballast/snapshotters/fast')],
+    ['copies', snapshotter('copies', 'native', '/mnt/copies')],
+  ]),
+};
+
+async function ballast(...argv: readonly string[]) {
+  const said = { out: '', err: '', served: [] as ServeRequest[] };
+  const code = await run(argv, {
+    version: '1.2.3',
+    drivers: ['overlay', 'native'],
+    defaultConfigFile: '/etc/ballast/config.toml',
+    loadConfig: (file) => {
+      if (file === 'wrong') throw new OpError('InvalidArgument', 'wrong:7: no good');
+      return file === 'empty' ? { ...CONFIG, snapshotters: new Map() } : CONFIG;
+    },
+    capabilitiesOf: ({ driver }) => (driver === 'overlay' ? ['remap-ids'] : []),
+    serve: (request) => {
+      said.served.push(request);
+      return Promise.resolve();
+    },
+    out: (text) => void (said.out += text),
+    err: (text) => void (said.err += text),
+  });
+  return { ...said, code };
+}
+
+test('--version names version, Node and drivers', async () => {
+  const { code, out } = await ballast('--version');
+  expect(code).toBe(0);
+  expect(out).toMatch(/^ballast 1\.2\.3 \(node v\d+\..*, drivers overlay, native\)\n$/);
+});
+
+test.for([
+  [],
+  ['serve'],
+  ['config'],
+  ['config', 'check'],
+  ['config', 'print'],
+  ['config', 'roots'],
+])('the help of "%s" comes with examples', async (command) => {
+  const { code, out } = await ballast(...command, '--help');
+  expect(code).toBe(0);
+  expect(out).toContain('Usage: ballast');
+  if (command.join() !== 'config') expect(out).toMatch(/Examples?:\n {2}ballast /);
+});
+
+test('a command line that makes no sense ends with 2, a fault with 1 and one line', async () => {
+  expect(await ballast('sevre')).toMatchObject({ code: 2, out: '' });
+  expect(await ballast('serve', '--sokcet', '/x')).toMatchObject({ code: 2, served: [] });
+  expect(await ballast('config', 'check', 'wrong')).toEqual({
+    code: 1,
+    out: '',
+    err: 'ballast: wrong:7: no good\n',
+    served: [],
+  });
+});
+
+test('serve starts by the default config, by another, or by flags alone', async () => {
+  const log = { level: undefined, format: undefined };
+  expect((await ballast('serve')).served).toEqual([{ config: '/etc/ballast/config.toml', log }]);
+  expect((await ballast('serve', '--config', 'x', '--log-format', 'text')).served).toEqual([
+    { config: 'x', log: { level: undefined, format: 'text' } },
+  ]);
+  const flags = [
+    '--socket',
+    's',
+    '--root',
+    'r',
+    '--snapshotter',
+    'native',
+    '--durability',
+    'metadata',
+  ];
+  expect((await ballast('serve', ...flags)).served).toMatchObject([
+    { flags: { socket: 's', root: 'r', snapshotter: 'native', durability: 'metadata' } },
+  ]);
+});
+
+test('serve refuses half a set of flags, and flags beside a config file', async () => {
+  expect(await ballast('serve', '--socket', 's')).toMatchObject({
+    code: 1,
+    served: [],
+    err: expect.stringContaining('both --socket PATH and --root DIR'),
+  });
+  const both = ['--config', 'c', '--socket', 's', '--root', 'r'];
+  expect(await ballast('serve', ...both)).toMatchObject({
+    code: 1,
+    served: [],
+    err: expect.stringContaining('--config says all'),
+  });
+});
+
+test('config roots prints each folder that a backup needs, once', async () => {
+  expect((await ballast('config', 'roots')).out).toBe('/srv/ballast\n/mnt/copies\n');
+});
+
+test('config print: the drop-in is TOML with our plugins, sockets, roots and capabilities', async () => {
+  const { code, out, err } = await ballast('config', 'print', 'containerd', '--version', '2.x');
+  expect([code, err]).toEqual([0, '']);
+  const dropIn = parse(out);
+  expect(dropIn['version']).toBe(3);
+  expect(dropIn['disabled_plugins']).toBeUndefined();
+  expect(dropIn['proxy_plugins']).toEqual({
+    fast: {
+      type: 'snapshot',
+      address: '/run/b/plugin.sock',
+      capabilities: ['remap-ids'],
+      exports: { root: '/srv/ballast/snapshotters/fast' },
+    },
+    copies: { type: 'snapshot', address: '/run/b/plugin.sock', exports: { root: '/mnt/copies' } },
+  });
+  expect(dropIn['plugins']).toMatchObject({
+    'io.containerd.transfer.v1.local': {
+      unpack_config: [
+        { snapshotter: 'overlayfs' },
+        { snapshotter: 'fast' },
+        { snapshotter: 'copies' },
+      ],
+    },
+  });
+});
+
+test('config print --content takes the place of the built-in store, with a warning', async () => {
+  const { out, err } = await ballast(
+    'config',
+    'print',
+    'containerd',
+    '--version',
+    '1.6',
+    '--content',
+  );
+  expect(err).toContain('no longer finds the blobs');
+  expect(parse(out)).toMatchObject({
+    version: 2,
+    disabled_plugins: ['io.containerd.content.v1.content'],
+    proxy_plugins: {
+      'ballast-content': { type: 'content', exports: { root: '/srv/ballast/content' } },
+    },
+  });
+  expect(parse(out)['plugins'], '1.6 has no transfer service').toBeUndefined();
+});
+
+test('config print says what is missing', async () => {
+  const noVersion = await ballast('config', 'print', 'containerd');
+  expect([noVersion.code, noVersion.err]).toEqual([
+    1,
+    expect.stringContaining('--version 1.6|1.7|2.x'),
+  ]);
+  expect((await ballast('config', 'print', 'containerd', '--version', '3')).code).toBe(2);
+  const empty = await ballast(
+    'config',
+    'print',
+    'containerd',
+    '--version',
+    '2.x',
+    '--config',
+    'empty',
+  );
+  expect([empty.code, empty.out]).toEqual([1, '']);
+  expect(empty.err).toContain('[snapshotter.NAME]');
+});
+
+test('config print docker is JSON for daemon.json, with advice beside it', async () => {
+  const { out, err } = await ballast('config', 'print', 'docker');
+  expect(JSON.parse(out)).toEqual({
+    containerd: '/run/containerd/containerd.sock',
+    features: { 'containerd-snapshotter': true },
+    'storage-driver': 'fast',
+  });
+  expect(err).toContain('config print containerd');
+});
+
+test('config print k3s wraps the base template; keys of the top level stand before it', async () => {
+  const { out } = await ballast('config', 'print', 'k3s', '--version', '2.x', '--content');
+  const base = out.indexOf('{{ template "base" . }}');
+  expect(out).toContain('config-v3.toml.tmpl');
+  expect(base).toBeGreaterThan(out.indexOf('disabled_plugins'));
+  expect(out.indexOf('[proxy_plugins."fast"]')).toBeGreaterThan(base);
+});
