@@ -2,7 +2,9 @@ import { randomUUID } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { Program, run, runForBytes } from './program.ts';
+import { run } from '../support/run.ts';
+import { repository } from '../support/temporary.ts';
+import { Program } from './program.ts';
 
 /** One of Debian's containerds, as `scripts/fetch-containerd` unpacks them. */
 export interface Release {
@@ -17,7 +19,6 @@ export const RELEASES: readonly Release[] = [
   { name: '2.x', localImport: ['--local'] },
 ];
 
-export const repository = join(import.meta.dirname, '../..');
 export const cache = process.env['BALLAST_CACHE'] ?? join(homedir(), '.cache/ballast');
 
 export interface ContainerdOptions {
@@ -57,14 +58,10 @@ export class Containerd {
     await writeFile(join(folder, 'config.toml'), mainConfig(folder));
     const script =
       'mount --bind "$1/run" /run/containerd && containerd --config "$1/config.toml" & wait';
-    const program = new Program(
-      'unshare',
-      [
-        ...['--mount', '--propagation', 'private', '--pid', '--fork', '--kill-child', '--mount-proc'],
-        ...['sh', '-c', script, 'sh', folder],
-      ],
-      { env: { ...process.env, PATH: `${binaries}:${process.env['PATH']}:/usr/sbin` } },
-    );
+    const apart = '--mount --propagation private --pid --fork --kill-child --mount-proc'.split(' ');
+    const program = new Program('unshare', [...apart, 'sh', '-c', script, 'sh', folder], {
+      env: { ...process.env, PATH: `${binaries}:${process.env['PATH']}:/usr/sbin` },
+    });
     const containerd = new Containerd(options, program, binaries);
     try {
       await program.says(/successfully booted/);
@@ -84,9 +81,10 @@ export class Containerd {
     return run(join(this.#binaries, 'ctr'), this.#arguments(args));
   }
 
-  /** Like ctr, for commands that print a layer. */
-  ctrForBytes(...args: readonly string[]): Promise<Buffer> {
-    return runForBytes(join(this.#binaries, 'ctr'), this.#arguments(args));
+  /** Runs `ctr` and keeps what it printed as a file: layers are no text. */
+  async ctrInto(file: string, ...args: readonly string[]): Promise<void> {
+    const command = [join(this.#binaries, 'ctr'), ...this.#arguments(args)];
+    await run('sh', ['-c', 'file=$1; shift; exec "$@" >"$file"', 'sh', file, ...command]);
   }
 
   /** Runs a container in the foreground; `args` as `ctr run` takes them. */
@@ -97,7 +95,16 @@ export class Containerd {
   /** Runs a command in a container that runs already. */
   exec(container: string, ...command: readonly string[]): Promise<string> {
     const id = randomUUID();
-    return this.ctr('tasks', 'exec', '--fifo-dir', this.#fifos, '--exec-id', id, container, ...command);
+    return this.ctr(
+      'tasks',
+      'exec',
+      '--fifo-dir',
+      this.#fifos,
+      '--exec-id',
+      id,
+      container,
+      ...command,
+    );
   }
 
   /** What is mounted below `folder` where containerd and its shims live. */

@@ -1,7 +1,18 @@
-import { access, chmod, cp, link, mkdir, mkdtemp, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import {
+  access,
+  chmod,
+  cp,
+  link,
+  mkdir,
+  mkdtemp,
+  rename,
+  rm,
+  symlink,
+  writeFile,
+} from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { run } from '../support/run.ts';
 import { cache } from './containerd.ts';
-import { run } from './program.ts';
 
 /** An image made by umoci: the archive that containerd imports, and what it holds as umoci sees it. */
 export interface Image {
@@ -25,7 +36,7 @@ type AddLayer = (...args: readonly string[]) => Promise<string>;
 export const debianImage = (): Promise<Image> =>
   cachedImage('debian', 4, async (work, add) => {
     const tree = join(work, 'debian');
-    await run('debootstrap', ['--variant=minbase', DEBIAN_SUITE, tree], { patienceMs: 600_000 });
+    await run('debootstrap', ['--variant=minbase', DEBIAN_SUITE, tree]);
     // Devices belong to the runtime, and what apt keeps only makes the image larger.
     for (const path of ['dev', 'var/cache/apt', 'var/lib/apt/lists']) {
       await rm(join(tree, path), { recursive: true, force: true });
@@ -47,7 +58,18 @@ export const smallImage = (): Promise<Image> =>
     await mkdir(join(tree, 'bin'), { recursive: true });
     await mkdir(join(tree, 'etc/replaced'), { recursive: true });
     await cp('/bin/busybox', join(tree, 'bin/busybox'));
-    for (const tool of ['sh', 'cat', 'ls', 'rm', 'mkdir', 'ln', 'chmod', 'sleep', 'touch', 'test']) {
+    for (const tool of [
+      'sh',
+      'cat',
+      'ls',
+      'rm',
+      'mkdir',
+      'ln',
+      'chmod',
+      'sleep',
+      'touch',
+      'test',
+    ]) {
       await symlink('busybox', join(tree, 'bin', tool));
     }
     await writeFile(join(tree, 'etc/kept'), 'from the first layer\n');
@@ -109,6 +131,8 @@ async function cachedImage(
     await run('umoci', ['--log=error', 'init', '--layout', layout]);
     await run('umoci', ['--log=error', 'new', '--image', tag]);
     await make(work, (...args) => run('umoci', ['--log=error', 'insert', '--image', tag, ...args]));
+    // Each insert leaves the manifest and config of the image before it.
+    await run('umoci', ['--log=error', 'gc', '--layout', layout]);
     await run('tar', ['-C', layout, '-cf', join(work, 'result/image.tar'), '.']);
     // Two test files may make it at once; the second one's work is in vain, not in the way.
     await rename(join(work, 'result'), home).catch(async (error: unknown) => {

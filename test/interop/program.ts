@@ -1,13 +1,12 @@
-import { execFile, spawn, type ChildProcess, type SpawnOptions } from 'node:child_process';
-import { once } from 'node:events';
+import { spawn, type ChildProcess, type SpawnOptions } from 'node:child_process';
 
 export interface Exit {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
 }
 
-/** How long anything may take that takes a second on an idle machine. */
-export const PATIENCE_MS = 60_000;
+/** How long a line may take that an idle machine prints within a second. */
+const PATIENCE_MS = 60_000;
 
 /** A program that runs beside the test; what it writes to stdout and stderr is kept as one text. */
 export class Program {
@@ -15,6 +14,7 @@ export class Program {
   readonly exited: Promise<Exit>;
   readonly #child: ChildProcess;
   readonly #name: string;
+  readonly #onOutput = new Set<() => void>();
   #output = '';
 
   constructor(file: string, args: readonly string[], options: SpawnOptions = {}) {
@@ -24,6 +24,7 @@ export class Program {
     for (const stream of [this.#child.stdout, this.#child.stderr]) {
       stream?.setEncoding('utf8').on('data', (text: string) => {
         this.#output += text;
+        for (const look of this.#onOutput) look();
       });
     }
     this.exited = new Promise((resolve, reject) => {
@@ -41,16 +42,19 @@ export class Program {
   /** Resolves when the output matches. @throws Error with the output when the program ends first */
   async says(pattern: RegExp): Promise<void> {
     const patience = AbortSignal.timeout(PATIENCE_MS);
-    const ended = this.exited.then((exit) => {
-      throw new Error(`${this.#name} ended (${exit.code ?? exit.signal}): ${this.#output}`);
-    });
-    ended.catch(() => {});
-    while (!pattern.test(this.#output)) {
-      if (patience.aborted) throw new Error(`${this.#name} never said ${pattern}: ${this.#output}`);
-      const more = [this.#child.stdout, this.#child.stderr].flatMap((stream) =>
-        stream === null ? [] : [once(stream, 'data', { signal: patience }).catch(() => {})],
-      );
-      await Promise.race([...more, ended]);
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const look = () => {
+      if (pattern.test(this.#output)) resolve();
+    };
+    const fail = (what: string) => reject(new Error(`${this.#name} ${what}: ${this.#output}`));
+    patience.addEventListener('abort', () => fail(`did not say ${pattern}`));
+    this.exited.then(({ code, signal }) => fail(`ended (${code ?? signal})`), reject);
+    this.#onOutput.add(look);
+    try {
+      look();
+      await promise;
+    } finally {
+      this.#onOutput.delete(look);
     }
   }
 
@@ -59,35 +63,4 @@ export class Program {
     if (this.#child.exitCode === null && this.#child.signalCode === null) this.#child.kill(signal);
     return this.exited;
   }
-}
-
-export interface RunOptions {
-  readonly env?: NodeJS.ProcessEnv;
-  readonly patienceMs?: number;
-}
-
-/** Runs a program to its end. @throws Error with its output when it fails or is missing */
-export async function run(
-  file: string,
-  args: readonly string[],
-  options: RunOptions = {},
-): Promise<string> {
-  return (await runForBytes(file, args, options)).toString();
-}
-
-/** Like run, for output that is no text. */
-export function runForBytes(
-  file: string,
-  args: readonly string[],
-  options: RunOptions = {},
-): Promise<Buffer> {
-  return new Promise((resolve, reject) => {
-    const { env = process.env, patienceMs = PATIENCE_MS } = options;
-    const limits = { maxBuffer: 1 << 28, timeout: patienceMs, encoding: 'buffer' } as const;
-    execFile(file, args, { ...limits, env }, (error, stdout, stderr) => {
-      if (!error) return resolve(stdout);
-      const why = stderr.toString().trim() || error.message;
-      return reject(new Error(`${file} ${args.join(' ')}: ${why}\n${stdout.toString().slice(-2000)}`));
-    });
-  });
 }
