@@ -76,7 +76,7 @@ need_packages() {
 need_modules() {
 	[ node_modules/.package-lock.json -nt package-lock.json ] && [ -x node_modules/.bin/node ] && return
 	say "Installing the npm packages (npm ci)"
-	npm ci --no-audit --no-fund --loglevel=error || fail "npm ci failed"
+	npm ci --no-audit --no-fund --loglevel=error >/dev/null || fail "npm ci failed"
 }
 
 build() {

@@ -1,0 +1,119 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { run } from '../support/run.ts';
+import { RELEASES, type Release } from './containerd.ts';
+import { debianImage, smallImage, unpackByUmoci, type Image } from './images.ts';
+import { Site, type SnapshotterName } from './site.ts';
+import {
+  expectBaseLine,
+  importImage,
+  layoutBlobs,
+  listSnapshots,
+  listTree,
+  manifestDigest,
+  removeImage,
+  usageOf,
+} from './steps.ts';
+
+// debootstrap may have to make the image first.
+const FIRST_TIME_MS = 600_000;
+
+for (const release of RELEASES) {
+  test(
+    `containerd ${release.name} imports, runs, exports and removes a Debian image on overlay`,
+    { timeout: FIRST_TIME_MS },
+    async () => comeAndGo(release, 'ballast-overlay', await debianImage()),
+  );
+
+  test(`containerd ${release.name} imports, runs, exports and removes a small image on native`, async () =>
+    comeAndGo(release, 'ballast-native', await smallImage()));
+}
+
+async function comeAndGo(release: Release, snapshotter: SnapshotterName, image: Image) {
+  const site = await Site.withContainerd(release);
+  const before = await site.stored();
+  await importImage(site, image, snapshotter);
+
+  await expectBlobs(site, image);
+  await expectChain(site, snapshotter, image);
+  await expectTree(site, snapshotter, image);
+  const script = 'cat /unusual/twin; echo written >/written; cat /written';
+  const where = ['--rm', '--snapshotter', snapshotter, image.reference, 'first'];
+  const printed = await site.containerd.run(...where, '/bin/sh', '-c', script);
+  expect(printed).toBe('one file of two names\nwritten\n');
+  await expectExport(site, image);
+
+  await removeImage(site, image);
+  expect(await listSnapshots(site, snapshotter)).toEqual([]);
+  await expectBaseLine(site, before);
+}
+
+/** Every blob of the image lies in ballast's blob folder, and its bytes are what its name says. */
+async function expectBlobs(site: Site, image: Image): Promise<void> {
+  const expected = await layoutBlobs(image.layout);
+  const { blobs, ingests } = await site.stored();
+  expect(blobs).toEqual(expect.arrayContaining([...expected]));
+  expect(ingests).toEqual([]);
+  const folder = join(site.root, 'content/blobs/sha256');
+  const sums = await run('sh', ['-c', `cd ${folder} && sha256sum -- *`]);
+  for (const line of sums.trim().split('\n')) {
+    const [digest, name] = line.split(/\s+/);
+    expect(digest).toBe(name);
+  }
+}
+
+/** One committed snapshot per layer, each on top of the one before, each with a size. */
+async function expectChain(site: Site, snapshotter: SnapshotterName, image: Image): Promise<void> {
+  const listed = await listSnapshots(site, snapshotter);
+  expect(listed.map(({ kind }) => kind)).toEqual(Array(image.layers).fill('Committed'));
+  let parent = '';
+  for (let layer = 0; layer < image.layers; layer++) {
+    const next = listed.find((snapshot) => snapshot.parent === parent);
+    expect(next, `no snapshot on top of '${parent}'`).toBeDefined();
+    parent = next?.key ?? '';
+    const usage = await usageOf(site, snapshotter, parent);
+    expect(usage.inodes).toBeGreaterThan(0);
+    expect(usage.bytes).toBeGreaterThan(0);
+  }
+  const tree = await site.containerd.ctr('snapshots', '--snapshotter', snapshotter, 'tree');
+  expect(tree.match(/sha256:/g)).toHaveLength(image.layers);
+}
+
+/** A view of the image is, file by file, what umoci makes of it. */
+async function expectTree(site: Site, snapshotter: SnapshotterName, image: Image): Promise<void> {
+  const expected = await listTree(await unpackByUmoci(image, site.folder));
+  const target = join(site.folder, 'view');
+  await mkdir(target);
+  await site.containerd.ctr(
+    'images',
+    'mount',
+    '--snapshotter',
+    snapshotter,
+    image.reference,
+    target,
+  );
+  try {
+    expect(await listTree(target)).toEqual(expected);
+  } finally {
+    await site.containerd.ctr('images', 'unmount', '--rm', '--snapshotter', snapshotter, target);
+  }
+}
+
+/** An exported image is the one that came in, blob by blob. */
+async function expectExport(site: Site, image: Image): Promise<void> {
+  const archive = join(site.folder, 'exported.tar');
+  const layout = join(site.folder, 'exported');
+  await site.containerd.ctr('images', 'export', archive, image.reference);
+  await mkdir(layout);
+  await run('tar', ['-C', layout, '-xf', archive]);
+  expect(await manifestDigest(layout)).toBe(await manifestDigest(image.layout));
+  const exported = await layoutBlobs(layout);
+  expect(await layoutBlobs(image.layout)).toEqual(expect.arrayContaining([...exported]));
+  for (const name of exported) {
+    await run('cmp', [
+      join(layout, 'blobs/sha256', name),
+      join(image.layout, 'blobs/sha256', name),
+    ]);
+  }
+}

@@ -1,0 +1,147 @@
+import { randomBytes } from 'node:crypto';
+import { lstat, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, onTestFinished } from 'vitest';
+import { run } from '../support/run.ts';
+import { repository } from '../support/temporary.ts';
+import { Containerd, mountsBelow, type Release } from './containerd.ts';
+import { ListeningSocket } from './listening-socket.ts';
+import { Program } from './program.ts';
+
+export const SNAPSHOTTERS = ['ballast-overlay', 'ballast-native'] as const;
+export type SnapshotterName = (typeof SNAPSHOTTERS)[number];
+
+const ballastCommand = join(repository, 'bin/ballast');
+
+/** What lies in ballast's root, as far as snapshots and blobs put it there. */
+export interface Stored {
+  readonly blobs: readonly string[];
+  readonly ingests: readonly string[];
+  readonly snapshots: readonly string[];
+  /** Bytes that the files outside of the metadata take. */
+  readonly bytes: number;
+}
+
+/**
+ * One ballast and one containerd that has it as snapshotters and content store, all in one folder that
+ * goes when the test ends, however it ends.
+ */
+export class Site {
+  readonly folder: string;
+  readonly namespace: string;
+  readonly root: string;
+  readonly socket: string;
+  #ballast: Program | undefined;
+  #containerd: Containerd | undefined;
+  #listener: ListeningSocket | undefined;
+
+  private constructor(folder: string) {
+    this.folder = folder;
+    this.namespace = `interop-${randomBytes(6).toString('hex')}`;
+    this.root = join(folder, 'ballast');
+    this.socket = join(folder, 'ballast.sock');
+  }
+
+  /** A ballast without a containerd yet. With `inherited`, it gets its socket as systemd would hand it over. */
+  static async create(options: { readonly inherited?: boolean } = {}): Promise<Site> {
+    const site = new Site(await mkdtemp(join(tmpdir(), 'interop-')));
+    onTestFinished(() => site.#remove());
+    if (options.inherited) site.#listener = ListeningSocket.bind(site.socket);
+    await writeFile(site.#config, ballastConfig(site));
+    await site.startBallast();
+    return site;
+  }
+
+  /** A ballast, and a containerd of the release that uses it by the config that ballast prints. */
+  static async withContainerd(release: Release): Promise<Site> {
+    const site = await Site.create();
+    await site.startContainerd(release);
+    return site;
+  }
+
+  get containerd(): Containerd {
+    if (!this.#containerd) throw new Error('the test started no containerd');
+    return this.#containerd;
+  }
+
+  get ballast(): Program {
+    if (!this.#ballast) throw new Error('the test started no ballast');
+    return this.#ballast;
+  }
+
+  async startBallast(): Promise<void> {
+    const serve = ['serve', '--config', this.#config];
+    this.#ballast = this.#listener
+      ? this.#listener.start(ballastCommand, serve)
+      : new Program(ballastCommand, serve);
+    await this.#ballast.says(/"serving"/);
+  }
+
+  async startContainerd(release: Release): Promise<void> {
+    const print = ['config', 'print', 'containerd', '--version', release.name, '--content'];
+    const dropIn = await run(ballastCommand, [...print, '--config', this.#config]);
+    const { folder, namespace } = this;
+    this.#containerd = await Containerd.start({ release, folder, namespace, dropIn });
+  }
+
+  /** What ballast's root holds at this moment. */
+  async stored(): Promise<Stored> {
+    const content = await filesBelow(join(this.root, 'content'));
+    const snapshots = await filesBelow(join(this.root, 'snapshotters'));
+    const named = (pattern: RegExp, paths: Iterable<string>): readonly string[] => [
+      ...new Set([...paths].flatMap((path) => pattern.exec(path)?.[0] ?? [])),
+    ];
+    return {
+      blobs: named(/(?<=\/content\/blobs\/.+\/)[^/]+$/, content.keys()),
+      ingests: named(/(?<=\/content\/ingests\/)[^/]+/, content.keys()),
+      snapshots: named(/(?<=\/snapshotters\/)[^/]+\/snapshots\/[^/]+/, snapshots.keys()),
+      bytes: [...content.values(), ...snapshots.values()].reduce((sum, size) => sum + size, 0),
+    };
+  }
+
+  /** Fails when a mount below the folder is left, here or where containerd lives. */
+  async expectNoMounts(): Promise<void> {
+    expect(await mountsBelow(this.folder)).toEqual([]);
+    expect(await this.containerd.mountsBelow(this.folder)).toEqual([]);
+  }
+
+  get #config(): string {
+    return join(this.folder, 'ballast-config.toml');
+  }
+
+  async #remove(): Promise<void> {
+    await this.#containerd?.stop();
+    await this.#ballast?.stop('SIGKILL');
+    this.#listener?.close();
+    for (const point of [...(await mountsBelow(this.folder))].toReversed()) {
+      await run('umount', ['--lazy', point]);
+    }
+    // Containers that were killed rather than removed leave their cgroup behind, one per hierarchy.
+    const cgroups = ['/sys/fs/cgroup', '-depth', '-type', 'd', '-path', `*/${this.namespace}*`];
+    await run('find', [...cgroups, '-exec', 'rmdir', '{}', '+']).catch(() => {});
+    await rm(this.folder, { recursive: true, force: true });
+  }
+}
+
+const ballastConfig = ({ root, socket }: Site): string => `
+root = "${root}"
+[plugin]
+socket = "${socket}"
+[snapshotter.ballast-overlay]
+driver = "overlay"
+[snapshotter.ballast-native]
+driver = "native"
+`;
+
+/** Every path below a folder with the bytes it takes on disk; what goes away meanwhile is left out. */
+async function filesBelow(folder: string): Promise<ReadonlyMap<string, number>> {
+  const sizes = new Map<string, number>();
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => []);
+  for (const entry of entries) {
+    const path = join(entry.parentPath, entry.name);
+    const found = await lstat(path).catch(() => undefined);
+    if (found) sizes.set(path, found.isDirectory() ? 0 : found.blocks * 512);
+  }
+  return sizes;
+}

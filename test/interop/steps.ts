@@ -1,0 +1,118 @@
+import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect } from 'vitest';
+import { run } from '../support/run.ts';
+import type { Image } from './images.ts';
+import type { Site, SnapshotterName, Stored } from './site.ts';
+
+/** Imports an image and unpacks it; `flags` go to `ctr images import`. */
+export async function importImage(
+  site: Site,
+  image: Image,
+  snapshotter: SnapshotterName,
+  flags: readonly string[] = [],
+): Promise<void> {
+  const names = ['--base-name', image.baseName, '--snapshotter', snapshotter];
+  await site.containerd.ctr('images', 'import', ...flags, ...names, image.archive);
+}
+
+/** Removes what containerd knows of images, and lets it collect what only those needed. */
+export async function removeImage(site: Site, image: Image): Promise<void> {
+  await site.containerd.ctr('images', 'rm', '--sync', image.reference);
+  await site.containerd.ctr('content', 'prune', 'references');
+}
+
+export interface Listed {
+  readonly key: string;
+  readonly parent: string;
+  readonly kind: string;
+}
+
+/** `ctr snapshots ls`, parsed. */
+export async function listSnapshots(
+  site: Site,
+  snapshotter: SnapshotterName,
+): Promise<readonly Listed[]> {
+  const table = await snapshots(site, snapshotter, 'ls');
+  return table
+    .split('\n')
+    .slice(1)
+    .filter((line) => line !== '')
+    .map((line) => {
+      const columns = line.split(/\s+/).filter((text) => text !== '');
+      const [key = '', second = '', third = ''] = columns;
+      return third === ''
+        ? { key, parent: '', kind: second }
+        : { key, parent: second, kind: third };
+    });
+}
+
+/** `ctr snapshots usage`: size and inodes by key. */
+export async function usageOf(
+  site: Site,
+  snapshotter: SnapshotterName,
+  key: string,
+): Promise<{ readonly bytes: number; readonly inodes: number }> {
+  const table = await snapshots(site, snapshotter, 'usage', '-b', key);
+  const [, bytes = '', inodes = ''] = table.split('\n')[1]?.split(/\s+/) ?? [];
+  return { bytes: Number(bytes), inodes: Number(inodes) };
+}
+
+export const snapshots = (
+  site: Site,
+  snapshotter: SnapshotterName,
+  ...args: readonly string[]
+): Promise<string> => site.containerd.ctr('snapshots', '--snapshotter', snapshotter, ...args);
+
+/** Performs the mount commands that `ctr snapshots mounts` prints, in a namespace of their own. */
+export async function insideSnapshot(
+  site: Site,
+  snapshotter: SnapshotterName,
+  key: string,
+  script: string,
+): Promise<string> {
+  const target = join(site.folder, 'inside');
+  await mkdir(target, { recursive: true });
+  const commands = await snapshots(site, snapshotter, 'mounts', target, key);
+  const all = `set -e; ${commands.trim().replaceAll('\n', ';')}; cd ${target}; ${script}`;
+  return run('unshare', ['--mount', '--propagation', 'private', 'sh', '-c', all]);
+}
+
+/**
+ * A line for each file below `folder`: type, mode, owner, size, time, link target, device; then the
+ * digests of the regular files and the capabilities. Sizes, link counts and times of folders depend on
+ * who made them and are left out.
+ */
+export async function listTree(folder: string): Promise<readonly string[]> {
+  const script = `
+    cd "$1"
+    find . -type d -printf '%P\\td\\t%m\\t%U:%G\\n'
+    find . ! -type d -printf '%P\\t%y\\t%m\\t%U:%G\\t%s\\t%n\\t%TY-%Tm-%TdT%TH:%TM\\t%l\\n'
+    find . '(' -type c -o -type b ')' -exec stat -c '%n %t:%T' {} +
+    find . -type f -exec sha256sum {} +
+    getcap -r .`;
+  return (await run('sh', ['-ec', script, 'sh', folder])).split('\n').toSorted();
+}
+
+/** The digests that a layout's folder holds. */
+export async function layoutBlobs(layout: string): Promise<readonly string[]> {
+  return (await readdir(join(layout, 'blobs/sha256'))).toSorted();
+}
+
+/** The digest of the manifest that a layout's index names. */
+export async function manifestDigest(layout: string): Promise<string> {
+  const index = await readFile(join(layout, 'index.json'), 'utf8');
+  const [, digest = ''] = /"digest":\s*"(sha256:[0-9a-f]{64})"/.exec(index) ?? [];
+  return digest;
+}
+
+/** LevelDB aside, a root that was used and emptied is as large as one that never was. */
+export async function expectBaseLine(site: Site, before: Stored): Promise<void> {
+  const after = await site.stored();
+  expect({ blobs: after.blobs, ingests: after.ingests }).toEqual({ blobs: [], ingests: [] });
+  expect(after.snapshots.length, `snapshots left: ${after.snapshots.join(' ')}`).toBe(
+    before.snapshots.length,
+  );
+  expect(after.bytes).toBeLessThanOrEqual(before.bytes);
+  await site.expectNoMounts();
+}
