@@ -7,6 +7,7 @@ import type { Client } from '../support/client.ts';
 import { collect } from '../support/collect.ts';
 import { Daemon, DRIVERS, type DriverName } from '../support/daemon.ts';
 import { Random, testSeed } from '../support/random.ts';
+import { within } from '../support/patience.ts';
 import { slowDiskTest } from '../support/slow-disk-test.ts';
 import { SlowDisk } from '../support/slow-disk.ts';
 import { check } from '../crash/check.ts';
@@ -36,7 +37,7 @@ for (const driver of DRIVERS) {
         load.expectDeath({ keepGoing: true });
         issued = journal.tick();
         await disk.set({ sync_errno: 5 });
-        const exit = await daemon.exited;
+        const exit = await daemon.ended();
         await load.stop();
         assert.equal(exit.signal, null);
         assert.notEqual(exit.code, 0);
@@ -117,6 +118,7 @@ async function whileHanging(driver: DriverName, hang: 'sync' | 'write'): Promise
   await disk.heal();
   await load.reached(stuckAt + 100);
   await load.stop();
+  await removeThings(daemon.client, things);
   await check(daemon, journal, { issued: journal.tick(), completed: journal.tick() }, 'killed');
   assert.ok(released);
 }
@@ -137,6 +139,12 @@ async function makeThings({ snapshotter, content }: Client): Promise<Things> {
   return { active: 'active', committed: 'committed', manifest };
 }
 
+async function removeThings({ snapshotter, content }: Client, things: Things): Promise<void> {
+  await snapshotter.remove(background, things.active);
+  await snapshotter.remove(background, things.committed);
+  await content.delete(background, things.manifest);
+}
+
 /** Each of these touches memory only. */
 async function answersFromMemory(client: Client, things: Things): Promise<void> {
   const { snapshotter, content } = client;
@@ -151,10 +159,7 @@ async function answersFromMemory(client: Client, things: Things): Promise<void> 
   await Promise.all(
     Object.entries(calls).map(async ([name, call]) => {
       const late = AbortSignal.timeout(ANSWER_MS);
-      const { promise, reject } = Promise.withResolvers<never>();
-      late.onabort = () => reject(new Error(`${name} not answered in ${ANSWER_MS} ms`));
-      await Promise.race([call({ ...background, signal: late }), promise]);
-      late.onabort = null;
+      await within(ANSWER_MS, name, call({ ...background, signal: late }));
     }),
   );
 }
