@@ -194,7 +194,7 @@ class Checker {
         const all = possible.flatMap((other) => (other?.kind === 'ingest' ? [other.held] : []));
         const [least, most] = [Math.min(...all), Math.max(...all)];
         const promised =
-          this.#crash === 'power cut' || least < UNWRITTEN_BYTES_MAX ? 0 : least;
+          this.#crash === 'power cut' || least <= UNWRITTEN_BYTES_MAX ? 0 : least;
         const { offset } = status;
         assert.ok(
           offset >= promised && offset <= most,
@@ -209,7 +209,7 @@ class Checker {
       (state) =>
         state === undefined ||
         (state.kind === 'ingest' &&
-          (this.#crash === 'power cut' || state.held < UNWRITTEN_BYTES_MAX)),
+          (this.#crash === 'power cut' || state.held <= UNWRITTEN_BYTES_MAX)),
     );
     assert.ok(lossy, `found nothing where the journal has ${describe(possible)}`);
     return undefined;

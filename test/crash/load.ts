@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { EventEmitter, once } from 'node:events';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { background } from '../../src/base/context.ts';
@@ -42,6 +43,7 @@ export class Load {
   readonly #options: LoadOptions;
   readonly #actors: Promise<void>[];
   readonly #failures: unknown[] = [];
+  readonly #progress = new EventEmitter();
   #stopping = false;
   #dying = false;
   requests = 0;
@@ -51,10 +53,15 @@ export class Load {
     this.#actors = Array.from({ length: options.actors }, (_, number) => this.#act(number));
   }
 
-  /** From now on requests may fail, and actors whose request failed stop. */
-  expectDeath(): void {
+  /** From now on requests may fail; `keepGoing` until one does. */
+  expectDeath(options?: { readonly keepGoing: boolean }): void {
     this.#dying = true;
-    this.#stopping = true;
+    this.#stopping = options?.keepGoing !== true;
+  }
+
+  /** Resolves when this many requests were answered. */
+  async reached(requests: number): Promise<void> {
+    while (this.requests < requests && !this.#stopping) await once(this.#progress, 'request');
   }
 
   /** Lets requests under way end. @throws what failed without a crash. */
@@ -75,9 +82,11 @@ export class Load {
       try {
         await actor.step();
         this.requests++;
+        this.#progress.emit('request');
       } catch (error) {
         if (!this.#dying) this.#failures.push(error);
         this.#stopping = true;
+        this.#progress.emit('request');
       }
     }
     await actor.leave();

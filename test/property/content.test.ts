@@ -324,7 +324,7 @@ class Run {
     const offsets = new Map(statuses.map((status) => [status.ref, status.offset]));
     for (const [ref, ingest] of this.#model.ingests) {
       const offset = offsets.get(ref);
-      if (ingest.bytes.length >= UNWRITTEN_BYTES_MAX) continue;
+      if (ingest.bytes.length > UNWRITTEN_BYTES_MAX) continue;
       if (offset === undefined) this.#model.ingests.delete(ref);
       else ingest.bytes = ingest.bytes.subarray(0, offset);
     }

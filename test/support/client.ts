@@ -98,5 +98,5 @@ export function connect(socket: string, snapshotter: string): Client {
   const cred = grpc.credentials.createInsecure();
   const s = new pkg.containerd.services.snapshots.v1.Snapshots(`unix:${socket}`, cred, opts);
   const c = new pkg.containerd.services.content.v1.Content(`unix:${socket}`, cred, opts);
-  return { content: new ContentClient(c), snapshotter: new SnapClient(s, snapshotter), serving: async () => true, async [Symbol.asyncDispose]() { s.close(); c.close(); } };
+  return { content: new ContentClient(c), snapshotter: new SnapClient(s, snapshotter), serving: () => new Promise((resolve, reject) => { c.makeUnaryRequest('/grpc.health.v1.Health/Check', (b: Buffer) => b, (b: Buffer) => b, Buffer.alloc(0), (e: any, r: any) => { e && e.code !== 12 ? reject(opErr(e)) : resolve(e || r.equals(Buffer.from([8, 1]))); }); }), async [Symbol.asyncDispose]() { s.close(); c.close(); } };
 }

@@ -3,8 +3,9 @@ import { once } from 'node:events';
 import { watch } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { connect as dial } from 'node:net';
-import { basename, dirname, join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { connect, type Client } from './client.ts';
+import { PATIENCE_MS, within } from './patience.ts';
 import { makeTemporaryRoot, repository } from './temporary.ts';
 
 /**
@@ -21,7 +22,8 @@ export type DriverName = (typeof DRIVERS)[number];
 
 export interface DaemonOptions {
   readonly root: string;
-  readonly snapshotter: DriverName;
+  /** A DriverName, unless the start is to fail. */
+  readonly snapshotter: string;
   /** More command line arguments. */
   readonly args?: readonly string[];
   /** Where the socket lies; a folder of its own by default, so that a read-only root can be tried. */
@@ -32,9 +34,6 @@ export interface Exit {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
 }
-
-/** How long a start or an end may take before the test gives up on it. */
-const PATIENCE_MS = 30_000;
 
 /** One run of the daemon over a root that outlives it. Disposing kills it. */
 export class Daemon implements AsyncDisposable {
@@ -105,19 +104,18 @@ export class Daemon implements AsyncDisposable {
     return this.#stderr;
   }
 
-  /** Resolves when stderr matches. */
-  async says(pattern: RegExp): Promise<void> {
-    while (!pattern.test(this.#stderr)) {
-      const stream = this.#process.stderr;
-      if (!stream || stream.readableEnded)
-        throw new Error(`never said ${pattern}: ${this.#stderr}`);
-      await Promise.race([once(stream, 'data'), this.exited]);
-    }
+  /** Its end, which is near. */
+  ended(): Promise<Exit> {
+    return within(PATIENCE_MS, `end of process ${this.pid}`, this.exited);
+  }
+
+  signal(signal: 'SIGTERM' | 'SIGKILL'): void {
+    this.#process.kill(signal);
   }
 
   async stop(signal: 'SIGTERM' | 'SIGKILL'): Promise<Exit> {
-    this.#process.kill(signal);
-    const exit = await this.exited;
+    this.signal(signal);
+    const exit = await this.ended();
     await this.#client?.[Symbol.asyncDispose]();
     this.#client = undefined;
     return exit;
@@ -145,8 +143,9 @@ export class Daemon implements AsyncDisposable {
     const folder = watch(dirname(this.socket));
     try {
       while (!(await accepts(this.socket))) {
+        patience.throwIfAborted();
         await Promise.race([
-          ...[once(folder, 'change', { signal: patience }), once(patience, 'abort')],
+          once(folder, 'change'),
           this.exited.then((exit) => {
             throw new Error(
               `${this.#process.spawnargs.join(' ')} ended with ${exit.code ?? exit.signal} before it served: ${this.#stderr}`,
@@ -155,7 +154,6 @@ export class Daemon implements AsyncDisposable {
           // bind(2) makes the file, listen(2) a moment later lets connections in without any event.
           new Promise((resolve) => setTimeout(resolve, 20)),
         ]);
-        patience.throwIfAborted();
       }
     } finally {
       folder.close();
@@ -165,11 +163,6 @@ export class Daemon implements AsyncDisposable {
   /** The socket is bound before the root is read: the first answer that needs it comes afterwards. */
   async #recovered(): Promise<void> {
     await this.client.serving();
-  }
-
-  /** For messages. */
-  toString(): string {
-    return `${basename(this.options.root)} (${this.options.snapshotter})`;
   }
 }
 

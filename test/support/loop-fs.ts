@@ -39,10 +39,12 @@ export async function mountImage(image: string): Promise<MountedImage> {
 export async function loopFileSystem(
   type: 'ext4' | 'btrfs' | 'xfs',
   sizeMb: number,
+  options: readonly string[] = [],
 ): Promise<MountedImage> {
   const image = await imagePath(type);
   await run('truncate', ['-s', `${sizeMb}M`, image]);
-  await run(`mkfs.${type}`, type === 'ext4' ? ['-q', '-m', '0', image] : ['-q', image]);
+  const quiet = type === 'ext4' ? ['-q', '-m', '0'] : ['-q'];
+  await run(`mkfs.${type}`, [...quiet, ...options, image]);
   return mountImage(image);
 }
 

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { run } from './run.ts';
 import { makeTemporaryRoot, repository } from './temporary.ts';
@@ -50,6 +50,13 @@ export class SlowDisk implements AsyncDisposable {
   /** No hang, no fault. */
   async heal(): Promise<void> {
     await this.set({ hang: 'none', sync_errno: 0, write_errno: 0, read_errno: 0, drop: 0 });
+  }
+
+  /** As after the supervisor replaced the machine: what is on the disk counts, nothing in memory. */
+  async remount(): Promise<void> {
+    const device = (await readFile(join(this.#folder, 'loop'), 'utf8')).trim();
+    await run('umount', [this.path]);
+    await run('mount', [device, this.path]);
   }
 
   /** How many requests reached the disk so far. */

@@ -1,0 +1,31 @@
+// What src/content/content.ts and src/snapshotters/snapshotter.ts promise, shown by the
+// implementation and by the same implementation behind a daemon's socket and our own gRPC client.
+import { Daemon, DRIVERS } from '../support/daemon.ts';
+import { temporaryFolder } from '../support/temporary.ts';
+import { contentSuite } from './content.suite.ts';
+import { openInProcess } from './in-process.ts';
+import { snapshotterSuite } from './snapshotter.suite.ts';
+import { runSuite } from './suite.ts';
+
+async function openBehindSocket(driver: string) {
+  const stack = new AsyncDisposableStack();
+  const folder = stack.use(await temporaryFolder('contract'));
+  const daemon = stack.use(await Daemon.start({ root: folder.path, snapshotter: driver }));
+  return Object.assign(stack, daemon.client);
+}
+
+for (const [where, open] of [
+  ['in process', openInProcess],
+  ['behind gRPC', openBehindSocket],
+] as const) {
+  runSuite(`content ${where}`, contentSuite, async () => {
+    const opened = await open('overlayfs');
+    return Object.assign(opened, { subject: opened.content });
+  });
+  for (const driver of DRIVERS) {
+    runSuite(`${driver} ${where}`, snapshotterSuite, async () => {
+      const opened = await open(driver);
+      return Object.assign(opened, { subject: opened.snapshotter });
+    });
+  }
+}
