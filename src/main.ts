@@ -1,7 +1,6 @@
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { messageOf } from './base/errors.ts';
-import { factoryOf } from './daemon/compose.ts';
 import { DEFAULT_CONFIG_FILE } from './daemon/config-keys.ts';
 import { configFor, loadConfig } from './daemon/config.ts';
 import { openLog } from './daemon/log.ts';
@@ -21,7 +20,6 @@ try {
     version: VERSION,
     drivers: drivers.map((driver) => driver.name),
     defaultConfigFile: DEFAULT_CONFIG_FILE,
-    capabilitiesOf: (snapshotter) => factoryOf(snapshotter).capabilities(snapshotter.table),
     loadConfig: (file) => loadConfig(file, drivers),
     capabilitiesOf: ({ driver, table }) =>
       drivers.find(({ name }) => name === driver)?.capabilities(table) ?? [],

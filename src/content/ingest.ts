@@ -94,7 +94,8 @@ export class Ingest {
     if (this.#file === undefined) this.#digests ??= { sha256: hash('sha256', this.#bytes()) };
     const hex = this.#digests?.[algorithm];
     if (hex !== undefined) return hex;
-    if (this.#file !== undefined) throw new Error(`ingest ${quote(this.ref)}: no ${algorithm} is kept`);
+    if (this.#file !== undefined)
+      throw new Error(`ingest ${quote(this.ref)}: no ${algorithm} is kept`);
     return hash(algorithm, this.#bytes());
   }
 
@@ -183,7 +184,8 @@ export class Ingest {
     const bytes = this.#bytes();
     this.#chunks = [];
     // A copy, as the file takes over the memory and small messages share theirs.
-    this.#digests = bytes.length === 0 ? await file.truncate() : await file.append(Uint8Array.from(bytes));
+    this.#digests =
+      bytes.length === 0 ? await file.truncate() : await file.append(Uint8Array.from(bytes));
   }
 
   /** Replaced whole, so that a crash leaves the old record or the new one. */

@@ -48,7 +48,11 @@ export class LocalContentStore implements ContentStore {
   readonly #recovered: Promise<void>;
   readonly #host: WriterHost;
 
-  private constructor(layout: ContentLayout, index: BlobIndex, dependencies: LocalStoreDependencies) {
+  private constructor(
+    layout: ContentLayout,
+    index: BlobIndex,
+    dependencies: LocalStoreDependencies,
+  ) {
     this.#layout = layout;
     this.#index = index;
     this.#dependencies = dependencies;
@@ -65,7 +69,10 @@ export class LocalContentStore implements ContentStore {
   }
 
   /** Info, List and Read work when this resolves; the rest once the disk was compared with the records. */
-  static async open(root: string, dependencies: LocalStoreDependencies): Promise<LocalContentStore> {
+  static async open(
+    root: string,
+    dependencies: LocalStoreDependencies,
+  ): Promise<LocalContentStore> {
     const layout = new ContentLayout(root);
     try {
       for (const folder of [
@@ -130,7 +137,10 @@ export class LocalContentStore implements ContentStore {
     const info = this.#index.get(digest);
     const start = Math.max(offset, 0);
     if (start > info.size) {
-      throw new OpError('OutOfRange', `content ${digest} has ${info.size} bytes, none at offset ${offset}`);
+      throw new OpError(
+        'OutOfRange',
+        `content ${digest} has ${info.size} bytes, none at offset ${offset}`,
+      );
     }
     const end = size > 0 ? Math.min(start + size, info.size) : info.size;
     if (start === end) return;
@@ -149,7 +159,11 @@ export class LocalContentStore implements ContentStore {
       yield bytes.subarray(start, end);
       return;
     }
-    yield* readChunks((buffer, position) => file.read(buffer, 0, buffer.length, position), start, end);
+    yield* readChunks(
+      (buffer, position) => file.read(buffer, 0, buffer.length, position),
+      start,
+      end,
+    );
   }
 
   async status(_ctx: RequestContext, ref: string): Promise<Status> {
@@ -193,7 +207,8 @@ export class LocalContentStore implements ContentStore {
       await ingest.resume();
       const { total = 0 } = announced;
       // Another size is another content: what is held cannot be its beginning.
-      if (total > 0 && ingest.total > 0 && total !== ingest.total) await ingest.truncate(clock.now());
+      if (total > 0 && ingest.total > 0 && total !== ingest.total)
+        await ingest.truncate(clock.now());
       await writer.announce(announced);
       return writer;
     } catch (error) {
@@ -222,7 +237,10 @@ export class LocalContentStore implements ContentStore {
     const held = this.#writers.get(ingest.ref);
     const left = ingest.leave().catch((error: unknown) => {
       // A full disk: the bytes cannot be kept, and nobody was promised them.
-      this.#dependencies.warn({ ref: ingest.ref, error }, 'ingest dropped: its bytes could not be kept');
+      this.#dependencies.warn(
+        { ref: ingest.ref, error },
+        'ingest dropped: its bytes could not be kept',
+      );
       return this.#drop(ingest);
     });
     const freed = left.finally(() => this.#writers.delete(ingest.ref));
@@ -285,7 +303,9 @@ export class LocalContentStore implements ContentStore {
 
   async #recover(): Promise<void> {
     const { jobs, metadata, warn } = this.#dependencies;
-    const leftovers = (await readdir(this.#layout.trash)).map((name) => join(this.#layout.trash, name));
+    const leftovers = (await readdir(this.#layout.trash)).map((name) =>
+      join(this.#layout.trash, name),
+    );
     if (leftovers.length > 0) await jobs.removeTrees(leftovers, new AbortController().signal);
     await recoverContent({
       layout: this.#layout,
@@ -306,10 +326,12 @@ async function* readChunks(
 ): AsyncIterable<Uint8Array> {
   const buffers = [0, 1].map(() => Buffer.allocUnsafeSlow(Math.min(CHUNK_BYTES, end - start)));
   const fill = async (turn: number, position: number): Promise<Uint8Array> => {
-    const buffer = buffers[turn % 2]?.subarray(0, Math.min(CHUNK_BYTES, end - position)) ?? Buffer.alloc(0);
-    for (let filled = 0; filled < buffer.length; ) {
+    const buffer =
+      buffers[turn % 2]?.subarray(0, Math.min(CHUNK_BYTES, end - position)) ?? Buffer.alloc(0);
+    for (let filled = 0; filled < buffer.length;) {
       const { bytesRead } = await read(buffer.subarray(filled), position + filled);
-      if (bytesRead === 0) throw new OpError('DataLoss', `blob ends ${end - position - filled} bytes early`);
+      if (bytesRead === 0)
+        throw new OpError('DataLoss', `blob ends ${end - position - filled} bytes early`);
       filled += bytesRead;
     }
     return buffer;

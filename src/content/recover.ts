@@ -28,7 +28,8 @@ export async function recoverContent(recovery: ContentRecovery): Promise<void> {
   const unknown: string[] = [];
   for (const algorithm of ALGORITHMS) {
     for (const name of await readdir(join(layout.blobs, algorithm))) {
-      if (!missing.delete(`${algorithm}:${name}`)) unknown.push(join(layout.blobs, algorithm, name));
+      if (!missing.delete(`${algorithm}:${name}`))
+        unknown.push(join(layout.blobs, algorithm, name));
     }
   }
   for (const digest of missing) {

@@ -69,7 +69,8 @@ export class IngestWriter implements Writer {
         `ingest ${quote(ingest.ref)} holds ${ingest.offset} bytes, not the ${ingest.total} announced`,
       );
     }
-    const algorithm = this.#expected === undefined ? 'sha256' : splitDigest(this.#expected).algorithm;
+    const algorithm =
+      this.#expected === undefined ? 'sha256' : splitDigest(this.#expected).algorithm;
     const digest = digestOf(algorithm, ingest.digest(algorithm));
     if (this.#expected !== undefined && digest !== this.#expected) {
       throw new OpError(

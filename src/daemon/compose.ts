@@ -28,6 +28,7 @@ export interface Stores extends AsyncDisposable {
   /** Stable over restarts: it is kept in the root. */
   readonly uuid: string;
   readonly content: ContentStore;
+  readonly contentRoot: string;
   readonly snapshotters: readonly SnapshotterInstance[];
   /**
    * The snapshotter that a request names.
@@ -66,8 +67,9 @@ export async function compose(
     await LevelStore.open({ ...metadataPaths(config.root), used: root.used, onFatal }),
   );
   await markRoot(config.root, root);
+  const contentRoot = join(config.root, 'content');
   const content = undo.use(
-    await LocalContentStore.open(join(config.root, 'content'), { metadata, jobs, clock, warn }),
+    await LocalContentStore.open(contentRoot, { metadata, jobs, clock, warn }),
   );
 
   const snapshotters: SnapshotterInstance[] = [];
@@ -98,6 +100,7 @@ export async function compose(
   return {
     uuid: root.uuid,
     content,
+    contentRoot,
     snapshotters,
     snapshotter: resolver(snapshotters, config.anyName),
     recovered: Promise.all(recoveries).then(() => undefined),
@@ -128,10 +131,7 @@ async function openSnapshotter(
 }
 
 /** @throws OpError InvalidArgument */
-export function factoryOf({
-  name,
-  driver,
-}: Pick<SnapshotterConfig, 'name' | 'driver'>): DriverFactory {
+function factoryOf({ name, driver }: SnapshotterConfig): DriverFactory {
   const factory = drivers.find((known) => known.name === driver);
   if (factory === undefined) {
     const known = drivers.map((each) => each.name).join(', ');

@@ -1,13 +1,14 @@
 import type { Server } from 'node:net';
-import { messageOf } from '../base/errors.ts';
+import { messageOf, SyncFailure } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { GrpcServer } from '../grpc/server.ts';
+import { Health } from '../grpc/services/health.ts';
 import { compose, type Stores } from './compose.ts';
 import type { DaemonConfig } from './config.ts';
 import { inheritedSockets } from './listen-fds.ts';
 import { Notifier } from './notify.ts';
 import { holdConnections, inherit, listen } from './plugin-socket.ts';
-import { services } from './services.ts';
+import { PLUGIN_SERVICES, pluginServices } from './services.ts';
 
 /** How long running calls may take to finish after SIGTERM; systemd gives up after 90 s. */
 const DRAIN_MS = 30_000;
@@ -44,11 +45,15 @@ export async function serve(config: DaemonConfig, log: Log, workerPath: string):
     (error: unknown) =>
       die(new Error(`start-up could not compare records and disk: ${messageOf(error)}`)),
   );
+  const health = new Health(PLUGIN_SERVICES);
   const server = new GrpcServer({
-    services: services(config, stores),
-    onDefect: (error) => {
-      if (error instanceof Error && error.name === 'SyncFailure') die(error);
-      log.error({ error }, 'a call failed in a way it should not: this is a defect of ballast');
+    services: pluginServices(stores, health),
+    onDefect: (error, method) => {
+      if (error instanceof SyncFailure) die(error);
+      log.error(
+        { method, error },
+        'a call failed in a way it should not: this is a defect of ballast',
+      );
     },
   });
   server.attach(listener);
@@ -67,6 +72,7 @@ export async function serve(config: DaemonConfig, log: Log, workerPath: string):
   const signal = await stop;
   log.info({ signal }, 'stopping: running calls may finish');
   notifier.stopping();
+  health.set('notServing');
   await server.close({ graceMs: DRAIN_MS });
   await stores[Symbol.asyncDispose]();
   log.info({}, 'stopped');

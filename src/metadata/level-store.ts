@@ -98,7 +98,10 @@ export class LevelStore implements MetadataStore {
   }
 
   async *scan(prefix: string): AsyncIterable<readonly [string, unknown]> {
-    for await (const [key, value] of this.#level.iterator({ gte: prefix, lt: `${prefix}\u{10ffff}` })) {
+    for await (const [key, value] of this.#level.iterator({
+      gte: prefix,
+      lt: `${prefix}\u{10ffff}`,
+    })) {
       yield [key, JSON.parse(value)];
     }
   }
@@ -256,14 +259,19 @@ export class LevelStore implements MetadataStore {
   #stop(error: unknown): void {
     this.#stopped = true;
     this.#options.onFatal(
-      new Error(`metadata store ${this.#options.path}: write failed: ${messageOf(error)} ${causeOf(error)}`),
+      new Error(
+        `metadata store ${this.#options.path}: write failed: ${messageOf(error)} ${causeOf(error)}`,
+      ),
     );
   }
 }
 
 class DiskFull extends OpError {
   constructor(path: string) {
-    super('ResourceExhausted', `no space left on device for ${path}: remove snapshots or blobs first`);
+    super(
+      'ResourceExhausted',
+      `no space left on device for ${path}: remove snapshots or blobs first`,
+    );
   }
 }
 
@@ -293,8 +301,11 @@ async function openLevel(path: string): Promise<Level<string, string>> {
       }
     }
     if (isFull(error)) throw new DiskFull(path);
-    if (/corruption|not an sstable|checksum|CURRENT|manifest/i.test(cause)) throw damaged(path, cause);
-    throw new OpError('Internal', `metadata store ${path} cannot be opened: ${cause}`, { cause: error });
+    if (/corruption|not an sstable|checksum|CURRENT|manifest/i.test(cause))
+      throw damaged(path, cause);
+    throw new OpError('Internal', `metadata store ${path} cannot be opened: ${cause}`, {
+      cause: error,
+    });
   }
 }
 

@@ -22,13 +22,19 @@ export async function recover(
     const node = nodeOf(snapshot);
     if (!driver.keepsDirectory(node)) continue;
     if (snapshot.kind === 'committed') {
-      warn({ key: snapshot.name, id: snapshot.id }, 'committed snapshot has lost its directory: remove it and what is above it');
+      warn(
+        { key: snapshot.name, id: snapshot.id },
+        'committed snapshot has lost its directory: remove it and what is above it',
+      );
       continue;
     }
     try {
       await driver.create(node);
     } catch (error) {
-      warn({ key: snapshot.name, id: snapshot.id, error: messageOf(error) }, 'snapshot has lost its directory and cannot get it again: remove it');
+      warn(
+        { key: snapshot.name, id: snapshot.id, error: messageOf(error) },
+        'snapshot has lost its directory and cannot get it again: remove it',
+      );
     }
   }
   for (const id of onDisk) trash.throwAway(id);

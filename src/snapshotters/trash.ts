@@ -64,7 +64,10 @@ export class Trash implements AsyncDisposable {
       } catch (error) {
         if (this.#closing.signal.aborted) break;
         for (const id of ids) this.#failed.set(id, error);
-        this.#warn({ ids, error }, 'removed snapshots are still on disk; the next Cleanup tries again');
+        this.#warn(
+          { ids, error },
+          'removed snapshots are still on disk; the next Cleanup tries again',
+        );
       }
     }
     this.#emptying = undefined;

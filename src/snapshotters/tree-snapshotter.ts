@@ -54,7 +54,10 @@ export class TreeSnapshotter implements Snapshotter {
     instance: string,
     dependencies: TreeSnapshotterDependencies,
   ): Promise<TreeSnapshotter> {
-    return new TreeSnapshotter(await SnapshotTree.load(dependencies.metadata, instance), dependencies);
+    return new TreeSnapshotter(
+      await SnapshotTree.load(dependencies.metadata, instance),
+      dependencies,
+    );
   }
 
   /** Resolves when start-up's comparison of tree and disk is done. */
@@ -114,7 +117,12 @@ export class TreeSnapshotter implements Snapshotter {
     return this.#create('active', key, parent, labels);
   }
 
-  view(_ctx: RequestContext, key: string, parent: string, labels: Labels): Promise<readonly Mount[]> {
+  view(
+    _ctx: RequestContext,
+    key: string,
+    parent: string,
+    labels: Labels,
+  ): Promise<readonly Mount[]> {
     return this.#create('view', key, parent, labels);
   }
 
@@ -229,7 +237,10 @@ export class TreeSnapshotter implements Snapshotter {
   #committedParent(name: string): Snapshot {
     const parent = this.#tree.get(name);
     if (parent.kind !== 'committed') {
-      throw new OpError('InvalidArgument', `parent ${quote(name)} is ${parent.kind}, not committed`);
+      throw new OpError(
+        'InvalidArgument',
+        `parent ${quote(name)} is ${parent.kind}, not committed`,
+      );
     }
     return parent;
   }

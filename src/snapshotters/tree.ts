@@ -132,7 +132,8 @@ export class SnapshotTree {
     const changed = snapshot as Writable;
     const before = { ...changed };
     const { name = before.name, parent = before.parent } = change;
-    if (name !== before.name && this.#byName.has(name)) throw alreadyExists(`snapshot ${quote(name)}`);
+    if (name !== before.name && this.#byName.has(name))
+      throw alreadyExists(`snapshot ${quote(name)}`);
     Object.assign(changed, change);
     this.#move(changed, before.name, before.parent, parent);
     this.#put(tx, changed);

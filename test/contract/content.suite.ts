@@ -29,7 +29,9 @@ async function put(
 }
 
 const get = async (store: ContentStore, blob: Digest, offset = 0, size = 0): Promise<Buffer> =>
-  Buffer.concat((await collect(store.read(ctx, blob, offset, size))).map((chunk) => Buffer.from(chunk)));
+  Buffer.concat(
+    (await collect(store.read(ctx, blob, offset, size))).map((chunk) => Buffer.from(chunk)),
+  );
 
 async function whatIsCommittedIsThere(store: ContentStore): Promise<void> {
   for (const size of [0, 1, 4096, 65_536, 65_537, 3 << 20]) {
@@ -73,9 +75,20 @@ async function rangesAreExact(store: ContentStore): Promise<void> {
   for (const size of [1000, 2_500_000]) {
     const bytes = bytesOf(3, size);
     const blob = await put(store, bytes);
-    for (const [offset, length] of [[0, 1], [1, 0], [size - 1, 1], [size - 1, 100], [17, size >> 1], [size, 0], [size, 5]] as const) {
+    for (const [offset, length] of [
+      [0, 1],
+      [1, 0],
+      [size - 1, 1],
+      [size - 1, 100],
+      [17, size >> 1],
+      [size, 0],
+      [size, 5],
+    ] as const) {
       const end = length === 0 ? size : offset + length;
-      assert.ok((await get(store, blob, offset, length)).equals(bytes.subarray(offset, end)), `${offset} ${length}`);
+      assert.ok(
+        (await get(store, blob, offset, length)).equals(bytes.subarray(offset, end)),
+        `${offset} ${length}`,
+      );
     }
     await refuses('OutOfRange', get(store, blob, size + 1));
   }
@@ -157,20 +170,37 @@ async function openIngestsAreListed(store: ContentStore): Promise<void> {
   await using two = await store.writer(ctx, 'two', {});
   await one.write(0, Buffer.from(hello));
   const all = await store.statuses(ctx, []);
-  assert.deepEqual(all.map((status) => [status.ref, status.offset, status.total]).toSorted(), [['one', 5, 9], ['two', 0, 0]]);
-  assert.deepEqual((await store.statuses(ctx, ['ref==two'])).map((status) => status.ref), ['two']);
+  assert.deepEqual(all.map((status) => [status.ref, status.offset, status.total]).toSorted(), [
+    ['one', 5, 9],
+    ['two', 0, 0],
+  ]);
+  assert.deepEqual(
+    (await store.statuses(ctx, ['ref==two'])).map((status) => status.ref),
+    ['two'],
+  );
   assert.equal((await store.status(ctx, 'one')).startedAt, one.status().startedAt);
   assert.equal(two.status().offset, 0);
   await refuses('InvalidArgument', store.statuses(ctx, ['ref=two']));
 }
 
 async function updateChangesLabelsOnly(store: ContentStore): Promise<void> {
-  const blob = await put(store, hello, {}, new Map([['a', '1'], ['b', '2']]));
+  const blob = await put(
+    store,
+    hello,
+    {},
+    new Map([
+      ['a', '1'],
+      ['b', '2'],
+    ]),
+  );
   const before = await store.info(ctx, blob);
   const set = (labels: [string, string][], ...paths: string[]) =>
     store.update(ctx, { digest: blob, labels: new Map(labels) }, paths);
   const after = await set([['a', '3']], 'labels.a');
-  assert.deepEqual([...after.labels].toSorted(), [['a', '3'], ['b', '2']]);
+  assert.deepEqual([...after.labels].toSorted(), [
+    ['a', '3'],
+    ['b', '2'],
+  ]);
   assert.equal(after.createdAt, before.createdAt);
   assert.ok(after.updatedAt > before.updatedAt);
   assert.deepEqual(await store.info(ctx, blob), after);
@@ -223,7 +253,10 @@ async function readsThatStopInTheMiddleHurtNobody(store: ContentStore): Promise<
 async function manyWritersAtOnceKeepApart(store: ContentStore): Promise<void> {
   const blobs = Array.from({ length: 40 }, (_, n) => bytesOf(100 + n, n * 5000));
   const digests = await Promise.all(blobs.map((bytes) => put(store, bytes)));
-  assert.deepEqual(digests, blobs.map((bytes) => digest(bytes)));
+  assert.deepEqual(
+    digests,
+    blobs.map((bytes) => digest(bytes)),
+  );
 }
 
 async function equalBlobsAtOnceGiveOneBlob(store: ContentStore): Promise<void> {
@@ -235,12 +268,25 @@ async function equalBlobsAtOnceGiveOneBlob(store: ContentStore): Promise<void> {
 }
 
 async function refsAreTextAndNothingElse(store: ContentStore): Promise<void> {
-  const nasty = ['../../x', '/', '.', 'a\0b', '__proto__', 'constructor', ' ', 'ü ☃', 'x'.repeat(10_000)];
+  const nasty = [
+    '../../x',
+    '/',
+    '.',
+    'a\0b',
+    '__proto__',
+    'constructor',
+    ' ',
+    'ü ☃',
+    'x'.repeat(10_000),
+  ];
   for (const ref of nasty) {
     await using writer = await store.writer(ctx, ref, {});
     await writer.write(0, Buffer.from(ref));
   }
-  assert.deepEqual((await store.statuses(ctx, [])).map((status) => status.ref).toSorted(), nasty.toSorted());
+  assert.deepEqual(
+    (await store.statuses(ctx, [])).map((status) => status.ref).toSorted(),
+    nasty.toSorted(),
+  );
   for (const ref of nasty) {
     await using writer = await store.writer(ctx, ref, {});
     assert.equal(await writer.commit(none), digest(Buffer.from(ref)));

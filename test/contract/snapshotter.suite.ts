@@ -63,7 +63,10 @@ async function commitFreesTheKeyAndReplacesLabels(s: Snapshotter): Promise<void>
   await s.prepare(ctx, 'key', '', new Map([['of', 'prepare']]));
   await s.commit(ctx, 'name', 'key', new Map([['from', 'commit']]), '');
   const info = await s.stat(ctx, 'name');
-  assert.deepEqual([info.kind, info.parent, [...info.labels]], ['committed', '', [['from', 'commit']]]);
+  assert.deepEqual(
+    [info.kind, info.parent, [...info.labels]],
+    ['committed', '', [['from', 'commit']]],
+  );
   assert.equal(info.createdAt, info.updatedAt);
   await refuses('NotFound', s.stat(ctx, 'key'), /key/);
   await s.prepare(ctx, 'key', 'name', none);
@@ -139,11 +142,30 @@ async function usageIsWhatIsWrittenThenFrozen(s: Snapshotter): Promise<void> {
 }
 
 async function updateChangesLabelsOnly(s: Snapshotter): Promise<void> {
-  const before = await s.prepare(ctx, 'key', '', new Map([['a', '1'], ['b/c.d', '2']])).then(() => s.stat(ctx, 'key'));
+  const before = await s
+    .prepare(
+      ctx,
+      'key',
+      '',
+      new Map([
+        ['a', '1'],
+        ['b/c.d', '2'],
+      ]),
+    )
+    .then(() => s.stat(ctx, 'key'));
   const set = (labels: [string, string][], ...paths: string[]) =>
     s.update(ctx, { name: 'key', labels: new Map(labels) }, paths);
-  const one = await set([['b/c.d', '3'], ['a', 'not asked for']], 'labels.b/c.d');
-  assert.deepEqual([...one.labels].toSorted(), [['a', '1'], ['b/c.d', '3']]);
+  const one = await set(
+    [
+      ['b/c.d', '3'],
+      ['a', 'not asked for'],
+    ],
+    'labels.b/c.d',
+  );
+  assert.deepEqual([...one.labels].toSorted(), [
+    ['a', '1'],
+    ['b/c.d', '3'],
+  ]);
   assert.ok(one.updatedAt > before.updatedAt);
   assert.equal(one.createdAt, before.createdAt);
   assert.deepEqual(await s.stat(ctx, 'key'), one);
@@ -155,8 +177,21 @@ async function updateChangesLabelsOnly(s: Snapshotter): Promise<void> {
 
 async function labelsAreNotInheritedAndEmptyOnesNotKept(s: Snapshotter): Promise<void> {
   await s.prepare(ctx, 'key', '', none);
-  await s.commit(ctx, 'name', 'key', new Map([['a', '1'], ['__proto__', 'p'], ['empty', '']]), '');
-  assert.deepEqual([...(await s.stat(ctx, 'name')).labels].toSorted(), [['__proto__', 'p'], ['a', '1']]);
+  await s.commit(
+    ctx,
+    'name',
+    'key',
+    new Map([
+      ['a', '1'],
+      ['__proto__', 'p'],
+      ['empty', ''],
+    ]),
+    '',
+  );
+  assert.deepEqual([...(await s.stat(ctx, 'name')).labels].toSorted(), [
+    ['__proto__', 'p'],
+    ['a', '1'],
+  ]);
   await s.prepare(ctx, 'child', 'name', none);
   assert.equal((await s.stat(ctx, 'child')).labels.size, 0);
 }
@@ -185,7 +220,17 @@ async function aStatInTheMiddleOfAListIsAnswered(s: Snapshotter): Promise<void> 
 }
 
 async function namesAreTextAndNothingElse(s: Snapshotter): Promise<void> {
-  const nasty = ['../../x', '/', '.', 'a\0b', '__proto__', 'constructor', ' ', 'ü ☃', 'x'.repeat(10_000)];
+  const nasty = [
+    '../../x',
+    '/',
+    '.',
+    'a\0b',
+    '__proto__',
+    'constructor',
+    ' ',
+    'ü ☃',
+    'x'.repeat(10_000),
+  ];
   for (const name of nasty) await s.prepare(ctx, name, '', none);
   assert.deepEqual(await names(s), nasty.toSorted());
   for (const name of nasty) {

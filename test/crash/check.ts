@@ -117,9 +117,7 @@ class Checker {
     assert.ok(usage.inodes > 0, `usage of ${state.name}: ${describe(usage)}`);
     if (state.usage) assert.deepEqual(usage, state.usage, `usage of ${state.name}`);
     const view = `view of ${state.name}`;
-    const directory = ownDirectory(
-      await snapshotter.view(background, view, state.name, new Map()),
-    );
+    const directory = ownDirectory(await snapshotter.view(background, view, state.name, new Map()));
     await this.#files(directory, state);
     await snapshotter.remove(background, view);
     const child = `child of ${state.name}`;
@@ -170,7 +168,11 @@ class Checker {
       if (seen?.kind === 'ingest') ingests.delete(seen.ref);
     }
     assert.deepEqual([...blobs.keys()], [], 'blobs that nobody made');
-    assert.deepEqual([...ingests.keys()], [], 'ingests that nobody began, or that are blobs by now');
+    assert.deepEqual(
+      [...ingests.keys()],
+      [],
+      'ingests that nobody began, or that are blobs by now',
+    );
     return found;
   }
 
@@ -193,8 +195,7 @@ class Checker {
         if (!status) continue;
         const all = possible.flatMap((other) => (other?.kind === 'ingest' ? [other.held] : []));
         const [least, most] = [Math.min(...all), Math.max(...all)];
-        const promised =
-          this.#crash === 'power cut' || least <= UNWRITTEN_BYTES_MAX ? 0 : least;
+        const promised = this.#crash === 'power cut' || least <= UNWRITTEN_BYTES_MAX ? 0 : least;
         const { offset } = status;
         assert.ok(
           offset >= promised && offset <= most,
@@ -229,7 +230,9 @@ class Checker {
     const { root } = this.#daemon.options;
     const files = await storedFiles(root, /^blobs$/);
     for (const file of files) {
-      const hex = createHash('sha256').update(await readFile(file)).digest('hex');
+      const hex = createHash('sha256')
+        .update(await readFile(file))
+        .digest('hex');
       assert.equal(relative(join(file, '..'), file), hex, `${file} is not what its name says`);
       assert.ok(digests.has(`sha256:${hex}`), `${file} is not listed`);
     }
@@ -248,7 +251,7 @@ class Checker {
 /** Removes all there is, and nothing is left on disk. */
 export async function dismantle(daemon: Daemon): Promise<void> {
   const { snapshotter, content } = daemon.client;
-  for (let left = Infinity; left > 0; ) {
+  for (let left = Infinity; left > 0;) {
     const infos = await collect(snapshotter.walk(background, []));
     assert.ok(infos.length < left, `these can't be removed: ${describe(infos)}`);
     left = infos.length;

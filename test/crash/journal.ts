@@ -100,9 +100,7 @@ export class Item<S extends State = State> {
 
   /** What a crash left is what is from now on. */
   settle(state: S | undefined): void {
-    this.#steps = [
-      { state, begun: this.#journal.tick(), acknowledged: this.#journal.tick() },
-    ];
+    this.#steps = [{ state, begun: this.#journal.tick(), acknowledged: this.#journal.tick() }];
   }
 
   /** Forgets what no later crash can bring back. */

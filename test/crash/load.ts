@@ -77,7 +77,10 @@ export class Load {
   }
 
   async #act(number: number): Promise<void> {
-    const actor = number % 2 === 0 ? new SnapshotActor(this.#options, number) : new BlobActor(this.#options, number);
+    const actor =
+      number % 2 === 0
+        ? new SnapshotActor(this.#options, number)
+        : new BlobActor(this.#options, number);
     while (!this.#stopping) {
       try {
         await actor.step();
@@ -183,7 +186,10 @@ async function writeFiles(directory: string, journal: Journal, random: Random): 
   const files = new Map<string, FileContent>();
   const names = ['in-every-layer', `etc/${journal.serial()}`, `usr/lib/${journal.serial()}`];
   for (const name of names.slice(random.below(2))) {
-    const content = { seed: journal.serial(), size: 1 + random.below(random.chance(0.1) ? 300_000 : 6000) };
+    const content = {
+      seed: journal.serial(),
+      size: 1 + random.below(random.chance(0.1) ? 300_000 : 6000),
+    };
     await mkdir(dirname(join(directory, name)), { recursive: true });
     await writeFile(join(directory, name), bytesOf(content.seed, content.size));
     files.set(name, content);
@@ -238,8 +244,7 @@ class BlobActor {
   async step(): Promise<void> {
     const { random, journal, client } = this.#options;
     const living = [...journal.blobs].filter((item) => item.actor === this.#number && item.state);
-    const item =
-      living.length < BLOBS_KEPT && random.chance(0.4) ? undefined : random.pick(living);
+    const item = living.length < BLOBS_KEPT && random.chance(0.4) ? undefined : random.pick(living);
     if (!item) return this.#begin();
     const state = item.state;
     if (state?.kind === 'ingest') return this.#continue(item, state);
@@ -271,7 +276,9 @@ class BlobActor {
     );
     this.#writer = { writer, item };
     if (writer.status().offset !== state.held) {
-      throw new Error(`${state.ref} holds ${writer.status().offset} bytes, ${state.held} were acknowledged`);
+      throw new Error(
+        `${state.ref} holds ${writer.status().offset} bytes, ${state.held} were acknowledged`,
+      );
     }
     return writer;
   }

@@ -84,7 +84,7 @@ for (const driver of DRIVERS) {
 
 /** The number of syncs once nobody asks for more. */
 async function settledSyncs(disk: SlowDisk): Promise<number> {
-  for (let last = -1; ; ) {
+  for (let last = -1; ;) {
     const { sync } = await disk.counts();
     if (sync === last) return sync;
     last = sync;

@@ -81,7 +81,7 @@ async function store(client: Client, ref: string, bytes: Buffer): Promise<Digest
 /** Takes all room there is, down to the last block. */
 async function fill(path: string): Promise<void> {
   await using file = await open(path, 'w');
-  for (let size = 1 << 20; size >= 4096; ) {
+  for (let size = 1 << 20; size >= 4096;) {
     try {
       await file.write(Buffer.alloc(size, 1));
       await file.sync();
@@ -96,7 +96,12 @@ async function refusals(client: Client): Promise<readonly string[]> {
   const { snapshotter } = client;
   const made: string[] = [];
   const make = (verb: 'prepare' | 'view') => async (n: number) => {
-    await snapshotter[verb](background, `${verb} ${n}`, KEPT, new Map([['filling', 'x'.repeat(500)]]));
+    await snapshotter[verb](
+      background,
+      `${verb} ${n}`,
+      KEPT,
+      new Map([['filling', 'x'.repeat(500)]]),
+    );
     made.push(`${verb} ${n}`);
   };
   await untilRefused('blob of 1 MiB', (n) => store(client, `big ${n}`, bytesOf(n, 1 << 20)));
@@ -145,7 +150,8 @@ async function removalsWork(
 ): Promise<void> {
   for (const name of ['active', ...names]) await snapshotter.remove(background, name);
   await content.delete(background, layer);
-  for (const { ref } of await content.statuses(background, [])) await content.abort(background, ref);
+  for (const { ref } of await content.statuses(background, []))
+    await content.abort(background, ref);
   for await (const info of content.walk(background, [])) {
     if (info.size === 4096) await content.delete(background, info.digest);
   }

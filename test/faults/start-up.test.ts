@@ -34,7 +34,12 @@ async function usedRoot(root: string): Promise<void> {
   await writer.write(0, bytesOf(1, 100_000));
   await writer.commit(new Map());
   for (let n = 0; n < 50; n++) {
-    await client.snapshotter.prepare(background, `key ${n}`, '', new Map([['label', 'x'.repeat(200)]]));
+    await client.snapshotter.prepare(
+      background,
+      `key ${n}`,
+      '',
+      new Map([['label', 'x'.repeat(200)]]),
+    );
     await client.snapshotter.commit(background, `name ${n}`, `key ${n}`, new Map(), '');
   }
   await daemon.stop('SIGTERM');
@@ -43,7 +48,9 @@ async function usedRoot(root: string): Promise<void> {
 /** Every file below, with its size; the metadata store's own ones may come and go. */
 async function inventory(root: string): Promise<readonly string[]> {
   const entries = await readdir(root, { recursive: true, withFileTypes: true });
-  const files = entries.filter((entry) => entry.isFile() && !entry.parentPath.includes('/metadata'));
+  const files = entries.filter(
+    (entry) => entry.isFile() && !entry.parentPath.includes('/metadata'),
+  );
   const paths = files.map((entry) => join(entry.parentPath, entry.name)).toSorted();
   return Promise.all(paths.map(async (path) => `${path} ${(await stat(path)).size}`));
 }
@@ -57,7 +64,11 @@ test('a second daemon on the same root is refused and the first goes on', async 
 
 test('the socket of a daemon that was killed is taken over', async () => {
   await using folder = await temporaryFolder('start');
-  const options = { root: join(folder.path, 'root'), snapshotter, socket: join(folder.path, 's.sock') } as const;
+  const options = {
+    root: join(folder.path, 'root'),
+    snapshotter,
+    socket: join(folder.path, 's.sock'),
+  } as const;
   await using first = await Daemon.start(options);
   await first.stop('SIGKILL');
   assert.ok((await stat(options.socket)).isSocket());
@@ -104,7 +115,10 @@ test('a root that can only be read is refused', async () => {
   await usedRoot(join(disk.path, 'root'));
   await disk.remount('ro');
   const before = await inventory(disk.path);
-  await refuses({ root: join(disk.path, 'root'), snapshotter }, /read-only|EROFS|cannot be written/i);
+  await refuses(
+    { root: join(disk.path, 'root'), snapshotter },
+    /read-only|EROFS|cannot be written/i,
+  );
   await disk.remount('rw');
   assert.deepEqual(await inventory(disk.path), before);
 });
@@ -123,7 +137,13 @@ for (const [what, damage] of [
   ['overwritten with garbage', (bytes: Buffer) => bytesOf(7, bytes.length)],
   ['cut to half', (bytes: Buffer) => bytes.subarray(0, bytes.length >> 1)],
   ['emptied', () => Buffer.alloc(0)],
-  ['flipped in one bit', (bytes: Buffer) => { bytes.writeUInt8(bytes.readUInt8(bytes.length >> 1) ^ 16, bytes.length >> 1); return bytes; }],
+  [
+    'flipped in one bit',
+    (bytes: Buffer) => {
+      bytes.writeUInt8(bytes.readUInt8(bytes.length >> 1) ^ 16, bytes.length >> 1);
+      return bytes;
+    },
+  ],
 ] as const) {
   test(`a metadata store with a file ${what} is refused, and nothing is deleted`, async () => {
     await using folder = await temporaryFolder('start');

@@ -15,12 +15,26 @@ import { Daemon } from '../support/daemon.ts';
 import { bytesOf } from '../support/random.ts';
 import { temporaryFolder } from '../support/temporary.ts';
 import { ContentModel, digestBytes, type Ingest } from './content-model.ts';
-import { fieldPaths, holds, judged, labels, NASTY_NAMES, PROPERTY_MS, updatedLabels } from './property.ts';
+import {
+  fieldPaths,
+  holds,
+  judged,
+  labels,
+  NASTY_NAMES,
+  PROPERTY_MS,
+  updatedLabels,
+} from './property.ts';
 
 /** A killed daemon may lose an ingest of at most this many bytes: it may hold them in memory until then. */
 const UNWRITTEN_BYTES_MAX = 64 << 10;
 
-const CHUNKS = [Buffer.alloc(0), Buffer.from('abc'), Buffer.from('d'), bytesOf(1, 70_000), bytesOf(2, 1_200_000)];
+const CHUNKS = [
+  Buffer.alloc(0),
+  Buffer.from('abc'),
+  Buffer.from('d'),
+  bytesOf(1, 70_000),
+  bytesOf(2, 1_200_000),
+];
 
 const ref = fc.constantFrom(...NASTY_NAMES.slice(2, 7));
 const anyRef = fc.oneof({ weight: 30, arbitrary: ref }, { weight: 1, arbitrary: fc.constant('') });
@@ -30,16 +44,58 @@ const total = fc.constantFrom('none', 'none', 'held', 'wrong');
 const blob = fc.nat(5);
 
 const operation = fc.oneof(
-  { weight: 12, arbitrary: fc.record({ op: fc.constant('open' as const), ref: anyRef, expected, total: fc.constantFrom('none', 'none', 'held') }) },
-  { weight: 14, arbitrary: fc.record({ op: fc.constant('write' as const), ref, where: fc.constantFrom('end', 'end', 'end', 'start', 'beyond'), chunk: fc.nat(CHUNKS.length - 1) }) },
-  { weight: 3, arbitrary: fc.record({ op: fc.constant('announce' as const), ref, expected, total }) },
+  {
+    weight: 12,
+    arbitrary: fc.record({
+      op: fc.constant('open' as const),
+      ref: anyRef,
+      expected,
+      total: fc.constantFrom('none', 'none', 'held'),
+    }),
+  },
+  {
+    weight: 14,
+    arbitrary: fc.record({
+      op: fc.constant('write' as const),
+      ref,
+      where: fc.constantFrom('end', 'end', 'end', 'start', 'beyond'),
+      chunk: fc.nat(CHUNKS.length - 1),
+    }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.record({ op: fc.constant('announce' as const), ref, expected, total }),
+  },
   { weight: 10, arbitrary: fc.record({ op: fc.constant('commit' as const), ref, labels }) },
   { weight: 4, arbitrary: fc.record({ op: fc.constantFrom('close', 'abort', 'status'), ref }) },
-  { weight: 5, arbitrary: fc.record({ op: fc.constant('read' as const), blob, from: fc.nat(4), size: fc.constantFrom(0, 1, 3, 65_536, 2_000_000) }) },
-  { weight: 2, arbitrary: fc.record({ op: fc.constant('update' as const), blob, labels, paths: fieldPaths }) },
+  {
+    weight: 5,
+    arbitrary: fc.record({
+      op: fc.constant('read' as const),
+      blob,
+      from: fc.nat(4),
+      size: fc.constantFrom(0, 1, 3, 65_536, 2_000_000),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({ op: fc.constant('update' as const), blob, labels, paths: fieldPaths }),
+  },
   { weight: 3, arbitrary: fc.record({ op: fc.constantFrom('delete', 'info'), blob }) },
-  { weight: 2, arbitrary: fc.record({ op: fc.constant('list' as const), filter: fc.constantFrom('', 'labels.a', 'labels."a.b/c"==1', 'digest~=^sha512', 'size==3') }) },
-  { weight: 1, arbitrary: fc.record({ op: fc.constant('restart' as const), signal: fc.constantFrom('SIGTERM' as const, 'SIGKILL' as const) }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      op: fc.constant('list' as const),
+      filter: fc.constantFrom('', 'labels.a', 'labels."a.b/c"==1', 'digest~=^sha512', 'size==3'),
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      op: fc.constant('restart' as const),
+      signal: fc.constantFrom('SIGTERM' as const, 'SIGKILL' as const),
+    }),
+  },
 );
 type Operation = typeof operation extends fc.Arbitrary<infer T> ? T : never;
 
@@ -73,7 +129,11 @@ class Run {
       case 'open':
         return this.#open(operation.ref, operation.expected, operation.total);
       case 'write':
-        return this.#write(operation.ref, operation.where, CHUNKS[operation.chunk] ?? Buffer.alloc(0));
+        return this.#write(
+          operation.ref,
+          operation.where,
+          CHUNKS[operation.chunk] ?? Buffer.alloc(0),
+        );
       case 'announce':
         return this.#announce(operation.ref, operation.expected, operation.total);
       case 'commit':
@@ -140,7 +200,9 @@ class Run {
 
   /** An ingest whose `expected` turned out to be there goes at once or stays for the collector: both are sane. */
   async #mayBeDropped(ref: string, before: Ingest | undefined): Promise<void> {
-    const there = (await this.#content.statuses(background, [])).some((status) => status.ref === ref);
+    const there = (await this.#content.statuses(background, [])).some(
+      (status) => status.ref === ref,
+    );
     if (there && before) this.#model.ingests.set(ref, before);
   }
 
@@ -148,7 +210,12 @@ class Run {
   #held(ref: string, ingest: Ingest, writer: Writer): void {
     const { offset, total, startedAt, digest, updatedAt } = writer.status();
     const { bytes } = ingest;
-    const expected = { ref, offset: bytes.length, total: ingest.total, startedAt: ingest.startedAt };
+    const expected = {
+      ref,
+      offset: bytes.length,
+      total: ingest.total,
+      startedAt: ingest.startedAt,
+    };
     assert.deepEqual({ ref: writer.status().ref, offset, total, startedAt }, expected);
     // The digest of another algorithm may run along; that of sha256 is always right.
     if (digest.startsWith('sha256:')) assert.equal(digest, digestBytes(bytes), `digest of ${ref}`);
@@ -221,7 +288,9 @@ class Run {
   async #ingest(op: string, ref: string): Promise<void> {
     if (op === 'close') return this.#close(ref);
     if (op === 'abort') {
-      await judged(this.#model.abort(ref), `abort ${ref}`, () => this.#content.abort(background, ref));
+      await judged(this.#model.abort(ref), `abort ${ref}`, () =>
+        this.#content.abort(background, ref),
+      );
       return;
     }
     const ingest = this.#model.ingests.get(ref);
@@ -252,13 +321,20 @@ class Run {
     const bytes = this.#model.blobs.get(digest)?.bytes;
     const length = bytes?.length ?? 0;
     const offset = [0, 1, length >> 1, length, length + 1][from] ?? 0;
-    const refused = !bytes ? (['NotFound'] as const) : offset > length ? (['OutOfRange'] as const) : [];
+    const refused = !bytes
+      ? (['NotFound'] as const)
+      : offset > length
+        ? (['OutOfRange'] as const)
+        : [];
     const done = await judged(refused, `read ${size} at ${offset} of ${length}`, () =>
       collect(this.#content.read(background, digest, offset, size)),
     );
     if (!done || !bytes) return;
     const end = size === 0 ? length : offset + size;
-    assert.ok(Buffer.concat(done.answer).equals(bytes.subarray(offset, end)), 'the bytes asked for');
+    assert.ok(
+      Buffer.concat(done.answer).equals(bytes.subarray(offset, end)),
+      'the bytes asked for',
+    );
   }
 
   async #update(digest: Digest, labels: Labels, paths: readonly string[]): Promise<void> {
@@ -283,7 +359,13 @@ class Run {
     assert.ok(blob, `${info.digest} is there`);
     const { labels, createdAt, updatedAt } = blob;
     const { digest } = info;
-    assert.deepEqual(info, { digest, size: blob.bytes.length, createdAt, updatedAt, labels: new Map(labels) });
+    assert.deepEqual(info, {
+      digest,
+      size: blob.bytes.length,
+      createdAt,
+      updatedAt,
+      labels: new Map(labels),
+    });
   }
 
   async compare(filter: string): Promise<void> {

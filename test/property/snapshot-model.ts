@@ -37,7 +37,8 @@ export class SnapshotModel {
     const noName: Verdict = name === '' || key === '' ? ['InvalidArgument'] : DONE;
     if (!node) return either(['NotFound'], taken, noName);
     if (taken.length > 0) return taken;
-    if (noName.length > 0) return either(noName, node.kind === 'active' ? DONE : ['FailedPrecondition']);
+    if (noName.length > 0)
+      return either(noName, node.kind === 'active' ? DONE : ['FailedPrecondition']);
     if (node.kind !== 'active') return ['FailedPrecondition'];
     if (parent === '' || parent === node.parent) return DONE;
     if (node.parent !== '') return ['InvalidArgument'];

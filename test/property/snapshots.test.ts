@@ -27,21 +27,30 @@ import {
 import { expectedMounts, SnapshotModel, type Node } from './snapshot-model.ts';
 
 const name = fc.constantFrom(...NASTY_NAMES);
-const anyName = fc.oneof({ weight: 20, arbitrary: name }, { weight: 1, arbitrary: fc.constant('') });
+const anyName = fc.oneof(
+  { weight: 20, arbitrary: name },
+  { weight: 1, arbitrary: fc.constant('') },
+);
 const parent = fc.oneof({ weight: 1, arbitrary: fc.constant('') }, { weight: 2, arbitrary: name });
 
 const FILTERS: readonly { text: string; matches: (name: string, node: Node) => boolean }[] = [
   { text: '', matches: () => true },
   { text: 'kind==committed', matches: (_, node) => node.kind === 'committed' },
   { text: 'name==a', matches: (name) => name === 'a' },
-  { text: 'name~="^.{1,3}$",kind!=view', matches: (name, node) => [...name].length <= 3 && node.kind !== 'view' },
+  {
+    text: 'name~="^.{1,3}$",kind!=view',
+    matches: (name, node) => [...name].length <= 3 && node.kind !== 'view',
+  },
   { text: 'parent==b', matches: (_, node) => node.parent === 'b' },
   { text: 'labels."a.b/c"', matches: (_, node) => node.labels.has('a.b/c') },
   { text: 'labels.__proto__==1', matches: (_, node) => node.labels.get('__proto__') === '1' },
 ];
 
 const operation = fc.oneof(
-  { weight: 18, arbitrary: fc.record({ op: fc.constantFrom('prepare', 'view'), key: anyName, parent, labels }) },
+  {
+    weight: 18,
+    arbitrary: fc.record({ op: fc.constantFrom('prepare', 'view'), key: anyName, parent, labels }),
+  },
   {
     weight: 15,
     arbitrary: fc.record({
@@ -52,12 +61,38 @@ const operation = fc.oneof(
       labels,
     }),
   },
-  { weight: 9, arbitrary: fc.record({ op: fc.constantFrom('remove', 'stat', 'usage', 'mounts'), key: name }) },
-  { weight: 6, arbitrary: fc.record({ op: fc.constant('update' as const), key: name, labels, paths: fieldPaths }) },
-  { weight: 6, arbitrary: fc.record({ op: fc.constant('write' as const), key: name, size: fc.nat(20_000) }) },
-  { weight: 3, arbitrary: fc.record({ op: fc.constant('list' as const), filters: fc.uniqueArray(fc.nat(FILTERS.length - 1), { maxLength: 2 }) }) },
+  {
+    weight: 9,
+    arbitrary: fc.record({ op: fc.constantFrom('remove', 'stat', 'usage', 'mounts'), key: name }),
+  },
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      op: fc.constant('update' as const),
+      key: name,
+      labels,
+      paths: fieldPaths,
+    }),
+  },
+  {
+    weight: 6,
+    arbitrary: fc.record({ op: fc.constant('write' as const), key: name, size: fc.nat(20_000) }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      op: fc.constant('list' as const),
+      filters: fc.uniqueArray(fc.nat(FILTERS.length - 1), { maxLength: 2 }),
+    }),
+  },
   { weight: 1, arbitrary: fc.record({ op: fc.constant('cleanup' as const) }) },
-  { weight: 1, arbitrary: fc.record({ op: fc.constant('restart' as const), signal: fc.constantFrom('SIGTERM' as const, 'SIGKILL' as const) }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      op: fc.constant('restart' as const),
+      signal: fc.constantFrom('SIGTERM' as const, 'SIGKILL' as const),
+    }),
+  },
 );
 type Operation = typeof operation extends fc.Arbitrary<infer T> ? T : never;
 
@@ -112,7 +147,10 @@ class Run {
       case 'write': {
         const node = this.#model.nodes.get(operation.key);
         if (node?.kind !== 'active') return;
-        await writeFile(join(node.directory, `file${this.#files++ % 5}`), Buffer.alloc(operation.size, 1));
+        await writeFile(
+          join(node.directory, `file${this.#files++ % 5}`),
+          Buffer.alloc(operation.size, 1),
+        );
         return;
       }
       default:
@@ -129,13 +167,19 @@ class Run {
       await judged(verdict, what, () => snapshotter.remove(background, key));
       if (verdict.length === 0) this.#model.nodes.delete(key);
     } else if (op === 'stat') {
-      const done = await judged(this.#model.find(key), what, () => snapshotter.stat(background, key));
+      const done = await judged(this.#model.find(key), what, () =>
+        snapshotter.stat(background, key),
+      );
       if (done) this.#same(key, done.answer);
     } else if (op === 'mounts') {
-      const done = await judged(this.#model.mounts(key), what, () => snapshotter.mounts(background, key));
+      const done = await judged(this.#model.mounts(key), what, () =>
+        snapshotter.mounts(background, key),
+      );
       if (done) assert.deepEqual(done.answer, node?.mounts, what);
     } else {
-      const done = await judged(this.#model.find(key), what, () => snapshotter.usage(background, key));
+      const done = await judged(this.#model.find(key), what, () =>
+        snapshotter.usage(background, key),
+      );
       if (done && node) assert.deepEqual(done.answer, await this.#usage(node), what);
     }
   }
@@ -237,7 +281,10 @@ class Run {
   async compare(filters: readonly number[]): Promise<void> {
     const chosen = filters.flatMap((index) => FILTERS[index] ?? []);
     const expected = [...this.#model.nodes]
-      .filter(([name, node]) => chosen.length === 0 || chosen.some((filter) => filter.matches(name, node)))
+      .filter(
+        ([name, node]) =>
+          chosen.length === 0 || chosen.some((filter) => filter.matches(name, node)),
+      )
       .map(([name]) => name);
     const texts = chosen.map((filter) => filter.text);
     const listed = await collect(this.daemon.client.snapshotter.walk(background, texts));

@@ -4,7 +4,8 @@ import { execFile } from 'node:child_process';
 export function run(program: string, args: readonly string[]): Promise<string> {
   return new Promise((resolve, reject) => {
     execFile(program, args, { maxBuffer: 1 << 26 }, (error, stdout, stderr) => {
-      if (error) reject(new Error(`${program} ${args.join(' ')}: ${stderr.trim() || error.message}`));
+      if (error)
+        reject(new Error(`${program} ${args.join(' ')}: ${stderr.trim() || error.message}`));
       else resolve(stdout);
     });
   });

@@ -38,9 +38,18 @@ export const overlay: DriverFactory = {
         await chmod(path, PRIVATE);
       }
     } catch (error) {
-      throw new OpError('FailedPrecondition', `${root}: cannot be used as a root: ${messageOf(error)}`);
+      throw new OpError(
+        'FailedPrecondition',
+        `${root}: cannot be used as a root: ${messageOf(error)}`,
+      );
     }
-    return new OverlayDriver({ folder, config, durability, jobs, probe: await probeOverlay(root, linux) });
+    return new OverlayDriver({
+      folder,
+      config,
+      durability,
+      jobs,
+      probe: await probeOverlay(root, linux),
+    });
   },
 };
 
@@ -95,7 +104,12 @@ class OverlayDriver implements SnapshotDriver {
   async seal(node: SnapshotNode, signal: AbortSignal): Promise<Usage> {
     const { folder, jobs, durability } = this.#options;
     const upper = upperOf(folder, node.id);
-    const { inodes, size, uid, gid } = await jobs.sealTree(upper, folder, durability === 'full', signal);
+    const { inodes, size, uid, gid } = await jobs.sealTree(
+      upper,
+      folder,
+      durability === 'full',
+      signal,
+    );
     this.#owners.set(node.id, { uid, gid });
     return { inodes, size };
   }

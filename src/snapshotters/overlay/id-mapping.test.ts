@@ -24,6 +24,8 @@ test('a missing half maps one to one', () => {
 test.each(['nonsense', '', '0:1', '0:1:2:3', '0:-1:5', '0:1:2,', '5:1000:2000', '0:1000:0'])(
   'the mapping "%s" is refused',
   (mapping) => {
-    expect(() => map(mapping, '0:1:2')).toThrow(expect.objectContaining({ code: 'InvalidArgument' }));
+    expect(() => map(mapping, '0:1:2')).toThrow(
+      expect.objectContaining({ code: 'InvalidArgument' }),
+    );
   },
 );

@@ -45,7 +45,10 @@ function mappedRoot(label: string, mapping: string): number {
     if (container === 0 && (length ?? 0) > 0) root ??= host;
   }
   if (root === undefined) {
-    throw new OpError('InvalidArgument', `label ${label}=${quote(mapping)}: does not map root (id 0)`);
+    throw new OpError(
+      'InvalidArgument',
+      `label ${label}=${quote(mapping)}: does not map root (id 0)`,
+    );
   }
   return root;
 }

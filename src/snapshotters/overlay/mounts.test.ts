@@ -4,15 +4,28 @@ import { idMapping } from './id-mapping.ts';
 import { overlayMounts } from './mounts.ts';
 
 const S = '/root/snapshots';
-const mounts = (kind: Kind, parentIds: readonly string[], mapping?: Parameters<typeof overlayMounts>[3]) =>
-  overlayMounts(S, { id: '9', kind, parentIds, labels: new Map() }, ['volatile', 'index=off'], mapping);
+const mounts = (
+  kind: Kind,
+  parentIds: readonly string[],
+  mapping?: Parameters<typeof overlayMounts>[3],
+) =>
+  overlayMounts(
+    S,
+    { id: '9', kind, parentIds, labels: new Map() },
+    ['volatile', 'index=off'],
+    mapping,
+  );
 
 test('an active snapshot without a parent is a writable bind mount', () => {
-  expect(mounts('active', [])).toEqual([{ type: 'bind', source: `${S}/9/fs`, options: ['rw', 'rbind'] }]);
+  expect(mounts('active', [])).toEqual([
+    { type: 'bind', source: `${S}/9/fs`, options: ['rw', 'rbind'] },
+  ]);
 });
 
 test('a view without a parent is an empty read-only bind mount', () => {
-  expect(mounts('view', [])).toEqual([{ type: 'bind', source: `${S}/9/fs`, options: ['ro', 'rbind'] }]);
+  expect(mounts('view', [])).toEqual([
+    { type: 'bind', source: `${S}/9/fs`, options: ['ro', 'rbind'] },
+  ]);
 });
 
 test('an active snapshot with parents is an overlay, nearest parent first, with the extra options last', () => {
@@ -32,7 +45,9 @@ test('an active snapshot with parents is an overlay, nearest parent first, with 
 });
 
 test('a view of one parent is a bind mount of that parent, without overlay options', () => {
-  expect(mounts('view', ['3'])).toEqual([{ type: 'bind', source: `${S}/3/fs`, options: ['ro', 'rbind'] }]);
+  expect(mounts('view', ['3'])).toEqual([
+    { type: 'bind', source: `${S}/3/fs`, options: ['ro', 'rbind'] },
+  ]);
 });
 
 test('a view of several parents is an overlay without upper and work directory', () => {

@@ -18,7 +18,8 @@ export function overlayMounts(
   mapping: IdMapping | undefined,
 ): readonly Mount[] {
   const [nearest] = node.parentIds;
-  const mapped = mapping === undefined ? [] : [`uidmap=${mapping.uidmap}`, `gidmap=${mapping.gidmap}`];
+  const mapped =
+    mapping === undefined ? [] : [`uidmap=${mapping.uidmap}`, `gidmap=${mapping.gidmap}`];
   const bind = (id: string, access: 'ro' | 'rw'): readonly Mount[] => [
     { type: 'bind', source: upperOf(folder, id), options: [...mapped, access, 'rbind'] },
   ];

@@ -22,7 +22,11 @@ export async function probeOverlay(root: string, linux: Linux): Promise<OverlayP
   }
   const folder = await mkdtemp(join(root, 'probe-'));
   try {
-    const [lower, upper, work] = ['lower', 'upper', 'work'].map((name) => join(folder, name)) as [string, string, string];
+    const [lower, upper, work] = ['lower', 'upper', 'work'].map((name) => join(folder, name)) as [
+      string,
+      string,
+      string,
+    ];
     for (const path of [lower, upper, work]) await mkdir(path);
     const works = (options: readonly string[]): boolean =>
       linux.canMountOverlay({ lower, upper, work, options });
