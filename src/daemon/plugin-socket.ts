@@ -48,7 +48,7 @@ export function inherit(fd: number): Promise<Server> {
 
 function listening(start: (server: Server) => void): Promise<Server> {
   return new Promise((resolve, reject) => {
-    const server = createServer();
+    const server = createServer({ pauseOnConnect: true });
     server.once('error', reject);
     server.once('listening', () => {
       server.off('error', reject);
@@ -59,7 +59,7 @@ function listening(start: (server: Server) => void): Promise<Server> {
 }
 
 /**
- * Keeps connections that come before anybody serves them; the returned function hands them to the
+ * Keeps connections, unread, that come before anybody serves them; the returned function hands them to the
  * listeners that the server has by then.
  */
 export function holdConnections(server: Server): () => void {
@@ -68,7 +68,14 @@ export function holdConnections(server: Server): () => void {
   server.on('connection', hold);
   return () => {
     server.off('connection', hold);
-    for (const socket of held) server.emit('connection', socket);
+    // A property of net.Server, though not in its types.
+    Reflect.set(server, 'pauseOnConnect', false);
+    for (const socket of held) {
+      // Who left meanwhile has nothing to be served; its `close` event is over.
+      if (socket.destroyed) continue;
+      server.emit('connection', socket);
+      socket.resume();
+    }
   };
 }
 

@@ -74,6 +74,7 @@ export async function serve(config: DaemonConfig, log: Log, workerPath: string):
   notifier.stopping();
   health.set('notServing');
   await server.close({ graceMs: DRAIN_MS });
+  log.debug({}, 'calls have ended: closing the stores');
   await stores[Symbol.asyncDispose]();
   log.info({}, 'stopped');
 }
