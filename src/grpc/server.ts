@@ -12,6 +12,7 @@ const STREAM_WINDOW_BYTES = 1 << 20;
 const CONNECTION_WINDOW_BYTES = 8 << 20;
 /** containerd has one connection for all its plugins and holds a stream per open writer. */
 const STREAMS_MAX = 10_000;
+const FLUSH_MS = 1000;
 
 export interface GrpcServerOptions {
   readonly services: readonly Service[];
@@ -31,7 +32,8 @@ export class GrpcServer implements CallOwner {
   readonly #listeners = new Set<NetServer>();
   readonly #sockets = new Set<Socket>();
   #runningCalls = 0;
-  #onIdle: (() => void) | undefined;
+  /** Called when a call or a connection has ended. */
+  #checkIdle = (): void => undefined;
 
   constructor({ services, onDefect }: GrpcServerOptions) {
     this.#onDefect = onDefect;
@@ -55,6 +57,11 @@ export class GrpcServer implements CallOwner {
   attach(listener: NetServer): void {
     this.#listeners.add(listener);
     listener.on('connection', (socket: Socket) => {
+      // One that waited for this server may be gone already; it would never say that it closed.
+      if (socket.destroyed || socket.readableEnded) {
+        socket.destroy();
+        return;
+      }
       this.#sockets.add(socket);
       socket.once('close', () => {
         this.#sockets.delete(socket);
@@ -72,12 +79,9 @@ export class GrpcServer implements CallOwner {
     for (const listener of this.#listeners) listener.close();
     this.#listeners.clear();
     this.#injector.drain(graceMs);
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const timeout = setTimeout(() => resolve(), 2 * graceMs);
-    this.#onIdle = resolve;
-    this.#checkIdle();
-    await promise;
-    clearTimeout(timeout);
+    await this.#idle(() => this.#runningCalls === 0, 2 * graceMs);
+    // The last answers are on their way; a client that does not take them must not hold us up.
+    await this.#idle(() => this.#sockets.size === 0, Math.min(graceMs, FLUSH_MS));
     for (const socket of this.#sockets) socket.destroy();
     this.#injector.destroy();
   }
@@ -88,7 +92,7 @@ export class GrpcServer implements CallOwner {
 
   callEnded(): void {
     this.#runningCalls--;
-    if (this.#onIdle !== undefined) this.#checkIdle();
+    this.#checkIdle();
   }
 
   callFailed(error: unknown, path: string): void {
@@ -101,8 +105,15 @@ export class GrpcServer implements CallOwner {
     return new TakenCall(call, makeCall(path, method, call, this));
   }
 
-  #checkIdle(): void {
-    if (this.#runningCalls === 0 && this.#sockets.size === 0) this.#onIdle?.();
+  async #idle(isIdle: () => boolean, timeoutMs: number): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timeout = setTimeout(() => resolve(), timeoutMs);
+    this.#checkIdle = () => {
+      if (isIdle()) resolve();
+    };
+    this.#checkIdle();
+    await promise;
+    clearTimeout(timeout);
   }
 }
 
