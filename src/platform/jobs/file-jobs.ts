@@ -34,8 +34,8 @@ const makeLanes = () => ({
   copies: new Lane({ parallel: 2, slowMs: 2000, parallelMax: 16 }),
   measures: new Lane({ parallel: 1, slowMs: 250, parallelMax: 8 }),
   removals: new Lane({ parallel: 1, slowMs: 1000, parallelMax: 8 }),
-  // On libuv's threads, of which there are four unless told otherwise: the others must get some.
-  syncs: new Lane({ parallel: 2, slowMs: Infinity, parallelMax: 2 }),
+  // On libuv's threads, of which others must get some.
+  syncs: new Lane({ parallel: 4, slowMs: Infinity, parallelMax: 4 }),
 });
 
 class ThreadedFileJobs implements FileJobs {
