@@ -43,7 +43,10 @@ export type HexDigests = Readonly<Partial<Record<Algorithm, string>>>;
  * it and keeps the bytes. What was appended survives the daemon's death; a power cut only after `sync`.
  */
 export interface HashedFile extends AsyncDisposable {
-  /** Takes over the memory of `data`. Resolves when the file has it. */
+  /**
+   * Resolves when the file has it. Takes over the memory of `data`, and up to 4 KiB around it in its
+   * buffer: a message's payload is handed on without a copy.
+   */
   append(data: Uint8Array): Promise<HexDigests>;
   /** Drops all bytes. */
   truncate(): Promise<HexDigests>;

@@ -179,7 +179,6 @@ class TreeCopy {
     } else {
       mknodat(target, name, attributes.mode, this.#stat.device);
     }
-    lchownat(target, name, attributes.uid, attributes.gid);
     copyXattrs(pathThrough(source, name), pathThrough(target, name));
     finishAt(target, name, attributes);
   }

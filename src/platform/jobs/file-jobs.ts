@@ -8,7 +8,7 @@ import type { BlobToPlace, DirectoryToMake, FileJobs, TreeSize } from '../platfo
 import { canceled, makeCancelFlag, raise, type CancelFlag } from './cancellation.ts';
 import { Grouped, GroupedByName, type Outcome } from './grouped.ts';
 import { IngestFiles } from './ingest-files.ts';
-import { Lane } from './lane.ts';
+import { Lane, LanesByName } from './lane.ts';
 import { packBlobs } from './pack-blobs.ts';
 import { decodeError, type EncodedError, type JobMap, type JobName } from './protocol.ts';
 import type { Sealed } from './seal-trees.ts';
@@ -30,19 +30,16 @@ const DIRECTORIES_MAX = 256;
 
 export const createFileJobs = (options: FileJobsOptions): FileJobs => new ThreadedFileJobs(options);
 
-const makeLanes = () => ({
-  copies: new Lane({ parallel: 2, slowMs: 2000, parallelMax: 16 }),
-  measures: new Lane({ parallel: 1, slowMs: 250, parallelMax: 8 }),
-  removals: new Lane({ parallel: 1, slowMs: 1000, parallelMax: 8 }),
-  // On libuv's threads, of which there are four unless told otherwise: the others must get some.
-  syncs: new Lane({ parallel: 2, slowMs: Infinity, parallelMax: 2 }),
-});
-
 class ThreadedFileJobs implements FileJobs {
   readonly #threads: Threads;
   readonly #files: IngestFiles;
-  readonly #lanes = makeLanes();
-  /** By the folder they are in: a dead disk stops only its own. */
+  /** By the folder that a driver's snapshots share: a dead disk stops only its own. */
+  readonly #copies = new LanesByName({ parallel: 2, slowMs: 1000, parallelMax: 4 });
+  readonly #measures = new LanesByName({ parallel: 1, slowMs: 100, parallelMax: 4 });
+  readonly #removals = new LanesByName({ parallel: 1, slowMs: 1000, parallelMax: 2 });
+  /** On libuv's threads, of which others must get some. */
+  readonly #syncs = new Lane({ parallel: 4, slowMs: Infinity, parallelMax: 4 });
+  /** By the folder they are in. */
   readonly #directories = new GroupedByName<readonly DirectoryToMake[], void>(
     DIRECTORIES_MAX,
     async (_folder, lists) => outcomesOf(await this.#onThread('makeDirectories', lists)),
@@ -70,7 +67,7 @@ class ThreadedFileJobs implements FileJobs {
       entry,
       idleMs,
       sync: (fd, path) =>
-        this.#track(this.#lanes.syncs.run('syncing', undefined, () => syncFile(fd, path))),
+        this.#track(this.#syncs.run('syncing', undefined, () => syncFile(fd, path))),
     });
   }
 
@@ -81,22 +78,29 @@ class ThreadedFileJobs implements FileJobs {
 
   copyTree(from: string, to: string, signal: AbortSignal): Promise<void> {
     const what = `copying ${quote(from)} to ${quote(to)}`;
-    return this.#runCancelable(what, signal, (cancel) =>
-      this.#run('copies', 'copyTree', { from, to, cancel }, { what, signal }),
+    return this.#runCancelable(signal, (cancel) =>
+      this.#copies.run(dirname(to), what, signal, () =>
+        this.#onThread('copyTree', { from, to, cancel }),
+      ),
     );
   }
 
   measureTree(path: string, signal: AbortSignal): Promise<TreeSize> {
     const what = `measuring ${quote(path)}`;
-    return this.#runCancelable(what, signal, (cancel) =>
-      this.#run('measures', 'measureTree', { path, cancel }, { what, signal }),
+    // Two levels up: some drivers measure a directory inside the snapshot's own.
+    return this.#runCancelable(signal, (cancel) =>
+      this.#measures.run(dirname(dirname(path)), what, signal, () =>
+        this.#onThread('measureTree', { path, cancel }),
+      ),
     );
   }
 
   removeTrees(paths: readonly string[], signal: AbortSignal): Promise<void> {
     const what = `removing ${paths.length} directories`;
-    return this.#runCancelable(what, signal, (cancel) =>
-      this.#run('removals', 'removeTrees', { paths, cancel }, { what, signal }),
+    return this.#runCancelable(signal, (cancel) =>
+      this.#removals.run(dirname(paths[0] ?? '/'), what, signal, () =>
+        this.#onThread('removeTrees', { paths, cancel }),
+      ),
     );
   }
 
@@ -135,34 +139,19 @@ class ThreadedFileJobs implements FileJobs {
     await this.#threads[Symbol.asyncDispose]();
   }
 
-  #run<Name extends JobName>(
-    lane: keyof ReturnType<typeof makeLanes>,
-    name: Name,
-    input: JobMap[Name]['in'],
-    caller?: { readonly what: string; readonly signal: AbortSignal },
-  ): Promise<JobMap[Name]['out']> {
-    return this.#track(
-      this.#lanes[lane].run(caller?.what ?? name, caller?.signal, () =>
-        this.#onThread(name, input),
-      ),
-    );
-  }
-
   /**
    * Raises the flag when the signal comes. The promise settles when the thread has stopped: until then
    * it may still touch the tree.
    */
   async #runCancelable<T>(
-    what: string,
     signal: AbortSignal,
     start: (cancel: CancelFlag) => Promise<T>,
   ): Promise<T> {
-    if (signal.aborted) throw canceled(what);
     const flag = makeCancelFlag();
     const stop = (): void => raise(flag);
     signal.addEventListener('abort', stop, { once: true });
     try {
-      return await start(flag);
+      return await this.#track(start(flag));
     } finally {
       signal.removeEventListener('abort', stop);
     }

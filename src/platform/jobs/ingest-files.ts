@@ -5,6 +5,7 @@ import { Thread } from './thread.ts';
 
 /** From here on handing memory over is cheaper than copying it. */
 const TRANSFER_BYTES_MIN = 64 * 1024;
+const AROUND_BYTES_MAX = 4096;
 
 interface OpenedHashedFile {
   readonly file: HashedFile;
@@ -143,6 +144,6 @@ function isOnlyUser(data: Uint8Array): data is Uint8Array<ArrayBuffer> {
   return (
     data.buffer instanceof ArrayBuffer &&
     data.byteLength >= TRANSFER_BYTES_MIN &&
-    data.byteLength >= data.buffer.byteLength * (15 / 16)
+    data.buffer.byteLength - data.byteLength <= AROUND_BYTES_MAX
   );
 }

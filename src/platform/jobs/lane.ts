@@ -90,3 +90,30 @@ export class Lane {
     );
   }
 }
+
+/** Lanes that must not wait for each other, such as those of several disks, by name. */
+export class LanesByName {
+  readonly #limits: LaneLimits;
+  readonly #lanes = new Map<string, { readonly lane: Lane; jobs: number }>();
+
+  constructor(limits: LaneLimits) {
+    this.#limits = limits;
+  }
+
+  /** As Lane.run. */
+  async run<T>(
+    name: string,
+    what: string,
+    signal: AbortSignal | undefined,
+    job: () => Promise<T>,
+  ): Promise<T> {
+    const entry = this.#lanes.get(name) ?? { lane: new Lane(this.#limits), jobs: 0 };
+    this.#lanes.set(name, entry);
+    entry.jobs++;
+    try {
+      return await entry.lane.run(what, signal, job);
+    } finally {
+      if (--entry.jobs === 0) this.#lanes.delete(name);
+    }
+  }
+}

@@ -1,5 +1,5 @@
 import { dirname } from 'node:path';
-import { quote } from '../../base/errors.ts';
+import { quote, SyncFailure } from '../../base/errors.ts';
 import { fromSyncError, fromSystemError, isDiskFull } from '../linux/errno.ts';
 import {
   AT_FDCWD,
@@ -126,7 +126,7 @@ class PlacementGroup {
         syncFolder(folder);
       } catch (error) {
         const failure = fromSyncError(error, `syncing folder ${quote(folder)}`);
-        if (!isDiskFull(error)) throw failure;
+        if (failure instanceof SyncFailure) throw failure;
         for (const index of indexes) this.placed[index] = encodeError(failure);
       }
     }

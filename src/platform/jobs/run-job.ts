@@ -1,3 +1,4 @@
+import { constants, getPriority, setPriority } from 'node:os';
 import { OpError } from '../../base/errors.ts';
 import { cancellationOf } from './cancellation.ts';
 import {
@@ -41,7 +42,7 @@ function run({ name, input }: JobRequest): JobMap[JobName]['out'] {
     case 'measureTree':
       return measureWhole(input);
     case 'removeTrees':
-      return removeTrees(input);
+      return inBackground(() => removeTrees(input));
     case 'sealTrees':
       return sealTrees(input);
     case 'placeBlobs':
@@ -81,4 +82,19 @@ function removeTrees({ paths, cancel }: JobMap['removeTrees']['in']): void {
     }
   }
   if (failure !== undefined) throw decodeError(failure);
+}
+
+/** How much less often than others the thread runs while it does what nobody waits for. nice(1) */
+const NICER_BY = 10;
+
+/** Linux keeps a priority for each thread; only a privileged one can have its own back. */
+function inBackground<T>(job: () => T): T {
+  if (process.geteuid?.() !== 0) return job();
+  const priority = getPriority();
+  setPriority(Math.min(priority + NICER_BY, constants.priority.PRIORITY_LOW));
+  try {
+    return job();
+  } finally {
+    setPriority(priority);
+  }
 }

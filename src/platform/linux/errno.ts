@@ -79,13 +79,16 @@ export function fromSystemError(error: unknown, what: string): Error {
   });
 }
 
+const SYNCS: ReadonlySet<unknown> = new Set(['syncfs', 'fsync', 'fdatasync']);
+
 /**
- * The same for a failed sync, after which nobody knows what the disk holds: a SyncFailure, unless the
- * disk is merely full.
+ * The same where the call may have been a sync: after a failed one nobody knows what the disk holds, so
+ * it is a SyncFailure, unless the disk is merely full.
  */
 export function fromSyncError(error: unknown, what: string): Error {
   const errno = errnoOf(error);
-  if (errno === undefined || isDiskFull(error)) return fromSystemError(error, what);
+  const isSync = error instanceof Error && 'syscall' in error && SYNCS.has(error.syscall);
+  if (errno === undefined || !isSync || isDiskFull(error)) return fromSystemError(error, what);
   return new SyncFailure(`${what}: ${describeErrno(errno)}`, { cause: error });
 }
 
