@@ -1,6 +1,5 @@
 import { fstatSync } from 'node:fs';
 import { isatty } from 'node:tty';
-import { destination } from 'pino';
 import { isOpError } from '../base/errors.ts';
 import type { Log, LogFields, LogLevel } from '../base/log.ts';
 import type { LogConfig, LogFormat } from './config.ts';
@@ -15,19 +14,19 @@ const SEVERITY = { error: 3, warn: 4, info: 6, debug: 7 } as const satisfies Rec
 /** Lines that nobody takes are kept up to this many bytes, then the newest are dropped. */
 const PENDING_BYTES_MAX = 1024 * 1024;
 
-export interface DaemonLog extends Log {
-  /** Writes what is pending at once; for the moment before the process ends. */
-  flush(): void;
-}
-
-/** The log on standard error. It writes in the background, so that a stuck reader does not stop us. */
-export function openLog(config: LogConfig, environment: Environment): DaemonLog {
-  const sink = destination({ fd: STDERR, sync: false, maxLength: PENDING_BYTES_MAX });
+/**
+ * The log on standard error. To a pipe, a socket or the journal Node writes without waiting and without
+ * libuv's threads, which a disk that hangs may hold: what the reader does not take is kept up to a
+ * bound, then dropped, and the daemon goes on.
+ */
+export function openLog(config: LogConfig, environment: Environment): Log {
+  const { stderr } = process;
   // A reader that went away (EPIPE) must not end the daemon; there is nobody left to tell.
-  sink.on('error', () => undefined);
+  stderr.on('error', () => undefined);
   const format = formatOf(config.format, environment);
-  const log = createLog(config.level, format, (line) => void sink.write(line));
-  return { ...log, flush: () => flushQuietly(() => sink.flushSync()) };
+  return createLog(config.level, format, (line) => {
+    if (stderr.writableLength < PENDING_BYTES_MAX) stderr.write(line);
+  });
 }
 
 /** A log whose lines go to `write`. */
@@ -98,13 +97,5 @@ function stringify(value: unknown): string {
     return text ?? 'undefined';
   } catch (error) {
     return JSON.stringify({ unprintable: String(error) });
-  }
-}
-
-function flushQuietly(flush: () => void): void {
-  try {
-    flush();
-  } catch {
-    // Not open yet, or its reader is gone: the lines are lost either way.
   }
 }

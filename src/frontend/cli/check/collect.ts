@@ -57,11 +57,17 @@ async function greet(who: string, socket: string, connection: Connection): Promi
   } catch (error) {
     throw new OpError(
       'Unavailable',
-      `${who} does not answer on ${socket}: ${messageOf(error)}; is it running, and is this its socket?`,
+      `no ${who} answers on ${socket}: ${reasonOf(error)}; is it running, and is this its socket?`,
       { cause: error },
     );
   }
 }
+
+/** grpc-js wraps the one thing that matters into two sentences of its own. */
+const reasonOf = (error: unknown): string =>
+  messageOf(error)
+    .replace(/^.*Last error: (?:Error: )?| Resolution note: *$/g, '')
+    .replace(/\.$/, '');
 
 async function namespaceFacts(
   name: string,
@@ -115,6 +121,6 @@ const pluginFact = ({ type, id, capabilities, exports, error }: RemotePlugin): P
   type,
   id,
   capabilities,
-  address: exports.get('address'),
+  address: exports.get('address')?.replace(/^unix:\/\//, ''),
   error: error === '' ? undefined : error,
 });

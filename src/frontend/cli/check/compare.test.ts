@@ -116,7 +116,7 @@ test('capabilities that differ are noted, but not for 1.6, which has none', () =
 test('blobs that containerd knows and ballast lacks are a fault only where they belong to us', () => {
   const namespaces = [namespace({ blobs: new Map([['sha256:aa', new Map<string, string>()]]) })];
   expect(texts(compare(containerd({ namespaces }), ballast()), 'fault')).toEqual([
-    expect.stringMatching(/^namespace default: 1 blobs are not in ballast: sha256:aa;/),
+    expect.stringMatching(/^namespace default: not in ballast: 1 blob: sha256:aa;/),
   ]);
   const plugins = [proxied(SNAPSHOTTER_TYPE, 'fast'), plugin(CONTENT_TYPE, 'content')];
   const own = compare(containerd({ namespaces, plugins }), ballast());
@@ -147,7 +147,7 @@ test('snapshots that images and containers need and ballast lacks are a fault', 
     'fault',
   );
   expect(faults).toHaveLength(1);
-  expect(faults[0]).toContain('namespace k8s.io: 2 snapshots of fast are not in ballast');
+  expect(faults[0]).toContain('namespace k8s.io: not in ballast: 2 snapshots of fast: ');
   expect(faults[0]).toContain('"sha256:chain" of an image with the config sha256:aa');
   expect(faults[0]).toContain('"web" of the container "web"');
 });
@@ -157,7 +157,9 @@ test('what only ballast holds is noted, in short when it is much', () => {
   const snapshots = new Map([['fast', new Set(['default/7/old'])]]);
   const notes = texts(compare(containerd(), ballast({ blobs, snapshots })), 'note');
   expect(notes).toEqual([
-    expect.stringContaining('holds 1 snapshots of fast that containerd does not know'),
-    expect.stringMatching(/holds 9 blobs .* and 4 more$/),
+    expect.stringMatching(
+      /^ballast holds what containerd does not know, .*: 1 snapshot of fast: default\/7\/old$/,
+    ),
+    expect.stringMatching(/: 9 blobs: .* and 4 more$/),
   ]);
 });

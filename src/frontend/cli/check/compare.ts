@@ -146,7 +146,7 @@ function missingSnapshots(namespace: NamespaceFacts, ballast: BallastFacts): rea
     const list = missing.map(([key, by]) => `${quote(key)} of ${by}`);
     return [
       fault(
-        `namespace ${namespace.name}: ${missing.length} snapshots of ${snapshotter} are not in ballast: ${some(list)}; unpack such an image again (ctr -n ${namespace.name} images unpack --snapshotter ${snapshotter} IMAGE), make such a container anew`,
+        `namespace ${namespace.name}: not in ballast: ${count(missing, 'snapshot')} of ${snapshotter}: ${some(list)}; unpack such an image again (ctr -n ${namespace.name} images unpack --snapshotter ${snapshotter} IMAGE), make such a container anew`,
       ),
     ];
   });
@@ -157,7 +157,7 @@ function missingBlobs(namespace: NamespaceFacts, ballast: BallastFacts): readonl
   if (missing.length === 0) return [];
   return [
     fault(
-      `namespace ${namespace.name}: ${missing.length} blobs are not in ballast: ${some(missing)}; move them from the store that has them (docs/operations.md), or pull the images again`,
+      `namespace ${namespace.name}: not in ballast: ${count(missing, 'blob')}: ${some(missing)}; move them from the store that has them (docs/operations.md), or pull the images again`,
     ),
   ];
 }
@@ -171,7 +171,7 @@ function leftOverSnapshots(containerd: ContainerdFacts, ballast: BallastFacts): 
       ),
     );
     const unknown = [...names].filter((name) => !known.has(withoutNumber(name)));
-    return leftOver(unknown, `snapshots of ${snapshotter}`);
+    return leftOver(unknown, 'snapshot', ` of ${snapshotter}`);
   });
 }
 
@@ -179,16 +179,16 @@ function leftOverBlobs(containerd: ContainerdFacts, ballast: BallastFacts): read
   const known = new Set(containerd.namespaces.flatMap(({ blobs }) => [...blobs.keys()]));
   return leftOver(
     [...ballast.blobs].filter((digest) => !known.has(digest)),
-    'blobs',
+    'blob',
   );
 }
 
-const leftOver = (unknown: readonly string[], what: string): readonly Finding[] =>
+const leftOver = (unknown: readonly string[], what: string, of = ''): readonly Finding[] =>
   unknown.length === 0
     ? []
     : [
         note(
-          `ballast holds ${unknown.length} ${what} that containerd does not know and will remove when it collects: ${some(unknown)}`,
+          `ballast holds what containerd does not know, and will remove when it collects: ${count(unknown, what)}${of}: ${some(unknown)}`,
         ),
       ];
 
@@ -208,6 +208,9 @@ function keysIn(namespace: string, names: ReadonlySet<string>): ReadonlySet<stri
 
 /** `NAMESPACE/KEY` of `NAMESPACE/NUMBER/KEY`; a namespace has no slash, a key may have. */
 const withoutNumber = (name: string): string => name.replace(/^([^/]*)\/\d+\//, '$1/');
+
+const count = (all: readonly unknown[], what: string): string =>
+  `${all.length} ${what}${all.length === 1 ? '' : 's'}`;
 
 const some = (names: readonly string[]): string =>
   names.length <= NAMES_MAX

@@ -18,7 +18,11 @@ export async function check(request: CheckRequest, programs: Programs): Promise<
   const findings = compare(containerd, ballast);
   for (const finding of findings) programs.out(`${line(finding)}\n`);
   const faults = findings.filter(({ kind }) => kind === 'fault').length;
-  if (faults > 0) throw new OpError('FailedPrecondition', `check: ${faults} faults, see above`);
+  if (faults > 0)
+    throw new OpError(
+      'FailedPrecondition',
+      `check: ${faults} ${faults === 1 ? 'fault' : 'faults'}, see above`,
+    );
 }
 
 /** Flags say it all, or the config fills in what they leave out. */
