@@ -24,6 +24,8 @@ export interface DaemonOptions {
   readonly root: string;
   /** A DriverName, unless the start is to fail. */
   readonly snapshotter: string;
+  /** Another server than the one under test, to compare with. */
+  readonly command?: string;
   /** More command line arguments. */
   readonly args?: readonly string[];
   /** Where the socket lies; a folder of its own by default, so that a read-only root can be tried. */
@@ -51,7 +53,7 @@ export class Daemon implements AsyncDisposable {
     this.options = options;
     this.socket = socket;
     this.#socketFolder = socketFolder;
-    const [program = '', ...args] = SERVER.split(' ').map((part) =>
+    const [program = '', ...args] = (options.command ?? SERVER).split(' ').map((part) =>
       part
         .replace('{socket}', socket)
         .replace('{root}', options.root)

@@ -5,7 +5,8 @@ import { run } from './run.ts';
 import { makeTemporaryRoot, repository } from './temporary.ts';
 import { imagePath } from './loop-fs.ts';
 
-const shared = process.env['SHARED'] ?? join(repository, '../shared');
+/** Where the load generator, the slow disk and the reference are. */
+export const shared = process.env['SHARED'] ?? join(repository, '../shared');
 const script = join(shared, 'slowdisk/slowdisk.sh');
 
 /** Why tests on a slow disk can't run here, or undefined when they can. */

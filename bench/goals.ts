@@ -1,0 +1,69 @@
+/** One line of a table that compare.mjs wrote: medians over its rounds. */
+export interface Measured {
+  readonly work: string;
+  readonly figure: string;
+  readonly ours: number;
+  readonly peer: number;
+  /** Above 1: ours is better. */
+  readonly ratio: number;
+}
+
+/** The disks of the two tables: each sync takes 1 ms, or nothing to speak of. */
+export type Disk = 'slow' | 'memory';
+
+export interface Goal {
+  readonly what: string;
+  /** Which line of compare.mjs's table. */
+  readonly work: string;
+  readonly figure: 'ops/s' | 'MB/s';
+  readonly slow?: number;
+  readonly memory?: number;
+}
+
+const atEach = (
+  what: string,
+  work: (clients: number) => string,
+  goals: { readonly slow?: readonly [number, number]; readonly memory: readonly [number, number] },
+): readonly Goal[] =>
+  [1, 64].map((clients, column) => ({
+    what: `${what}, ${clients} ${clients === 1 ? 'client' : 'clients'}`,
+    work: work(clients),
+    figure: 'ops/s',
+    ...(goals.slow && { slow: goals.slow[column] ?? 0 }),
+    memory: goals.memory[column] ?? 0,
+  }));
+
+const MEMORY_ONLY = { memory: [0.6, 0.4] } as const;
+
+/** Ratios to the reference that the service is to reach; those without a goal are told all the same. */
+export const GOALS: readonly Goal[] = [
+  ...atEach('Prepare', (n) => `snap.prepare, conc ${n}`, { slow: [1.2, 10], memory: [0.9, 2.5] }),
+  ...atEach('Commit', (n) => `snap.commit, conc ${n}`, { slow: [0.7, 8], memory: [0.7, 2.5] }),
+  ...atEach('Remove', (n) => `snap.remove, conc ${n}`, { slow: [1.5, 10], memory: [2, 10] }),
+  ...atEach('4 KiB blob', (n) => `content.write, conc ${n}, 4096 B`, {
+    slow: [1.5, 5],
+    memory: [1.1, 2.2],
+  }),
+  ...atEach('Stat', (n) => `snap.stat, conc ${n}`, MEMORY_ONLY),
+  ...atEach('Mounts', (n) => `snap.mounts, conc ${n}`, MEMORY_ONLY),
+  ...atEach('Usage', (n) => `snap.usage, conc ${n}`, MEMORY_ONLY),
+  ...atEach('Info', (n) => `content.info, conc ${n}`, MEMORY_ONLY),
+  ...atEach('Read of 4 KiB', (n) => `content.read, conc ${n}, 4096 B`, MEMORY_ONLY),
+  ...[1, 4].flatMap((n): Goal[] => [
+    { what: `blob of 64 MiB, write, ${n} at once`, work: `content.write, conc ${n}, 64 MiB`, figure: 'MB/s', memory: 1 },
+    { what: `blob of 64 MiB, read, ${n} at once`, work: `content.read, conc ${n}, 64 MiB`, figure: 'MB/s', memory: 0.8 },
+  ]),
+];
+
+/** With `durability = "metadata"`, which is what the reference promises. */
+export const METADATA_GOALS: readonly Goal[] = [1, 64].map((n) => ({
+  what: `Commit with durability "metadata", ${n} ${n === 1 ? 'client' : 'clients'}`,
+  work: `snap.commit, conc ${n}`,
+  figure: 'ops/s',
+  slow: n === 1 ? 1.2 : 10,
+}));
+
+/** Prepare at 10 000 snapshots against Prepare on an empty store, both ours. */
+export const GROWTH_LOSS_MAX = 0.1;
+export const IDLE_MB_MAX = 90;
+export const LOADED_MB_MAX = 160;
