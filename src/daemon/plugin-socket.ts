@@ -10,6 +10,12 @@ export interface SocketOptions {
   readonly gid: number;
 }
 
+/** A bound socket. Who connects waits until `release` is called. */
+export interface Listener {
+  readonly server: Server;
+  release(): void;
+}
+
 /** Every pod on a host may have a connection of its own waiting while the daemon restarts. */
 const BACKLOG = 4096;
 
@@ -17,7 +23,7 @@ const BACKLOG = 4096;
  * Listens, so that clients queue from here on. A socket file that nobody answers on is replaced.
  * @throws OpError FailedPrecondition another process answers on it, or it cannot be made
  */
-export async function listen(options: SocketOptions): Promise<Server> {
+export async function listen(options: SocketOptions): Promise<Listener> {
   const { socket, mode, uid, gid } = options;
   try {
     await mkdir(dirname(socket), { recursive: true, mode: 0o711 });
@@ -27,12 +33,10 @@ export async function listen(options: SocketOptions): Promise<Server> {
         `socket ${socket}: another process is listening on it`,
       );
     }
-    const server = await listening((listener) =>
-      listener.listen({ path: socket, backlog: BACKLOG }),
-    );
+    const listener = await listening((server) => server.listen({ path: socket, backlog: BACKLOG }));
     await chmod(socket, mode);
     await chown(socket, uid, gid);
-    return server;
+    return listener;
   } catch (error) {
     if (error instanceof OpError) throw error;
     throw new OpError('FailedPrecondition', `socket ${socket}: ${messageOf(error)}`, {
@@ -42,27 +46,26 @@ export async function listen(options: SocketOptions): Promise<Server> {
 }
 
 /** A socket that is already bound and listening, such as systemd hands over. */
-export function inherit(fd: number): Promise<Server> {
+export function inherit(fd: number): Promise<Listener> {
   return listening((server) => server.listen({ fd }));
 }
 
-function listening(start: (server: Server) => void): Promise<Server> {
+function listening(start: (server: Server) => void): Promise<Listener> {
   return new Promise((resolve, reject) => {
     const server = createServer({ pauseOnConnect: true });
+    // Before the first connection can come.
+    const release = holdConnections(server);
     server.once('error', reject);
     server.once('listening', () => {
       server.off('error', reject);
-      resolve(server);
+      resolve({ server, release });
     });
     start(server);
   });
 }
 
-/**
- * Keeps connections, unread, that come before anybody serves them; the returned function hands them to the
- * listeners that the server has by then.
- */
-export function holdConnections(server: Server): () => void {
+/** Keeps connections, unread, until the returned function hands them to who serves them by then. */
+function holdConnections(server: Server): () => void {
   const held: Socket[] = [];
   const hold = (socket: Socket): void => void held.push(socket);
   server.on('connection', hold);

@@ -7,7 +7,7 @@ import { compose, type Stores } from './compose.ts';
 import type { DaemonConfig } from './config.ts';
 import { inheritedSockets } from './listen-fds.ts';
 import { Notifier } from './notify.ts';
-import { holdConnections, inherit, listen } from './plugin-socket.ts';
+import { inherit, listen } from './plugin-socket.ts';
 import { PLUGIN_SERVICES, pluginServices } from './services.ts';
 
 /** How long running calls may take to finish after SIGTERM; systemd gives up after 90 s. */
@@ -19,6 +19,8 @@ const DRAIN_MS = 30_000;
  * @throws OpError with one line for the operator when it cannot start
  */
 export async function serve(config: DaemonConfig, log: Log, workerPath: string): Promise<void> {
+  // Whatever is made before its mode is set is for nobody else.
+  process.umask(0o077);
   const stop = signalled();
   const die = (error: Error): never => {
     log.error(
@@ -32,12 +34,11 @@ export async function serve(config: DaemonConfig, log: Log, workerPath: string):
   const [inherited] = inheritedSockets(process.env);
   const listener =
     inherited === undefined ? await listen(config.plugin) : await inherit(inherited.fd);
-  const release = holdConnections(listener);
   let stores: Stores;
   try {
     stores = await compose(config, { log, workerPath, onFatal: die });
   } catch (error) {
-    await closed(listener);
+    await closed(listener.server);
     throw error;
   }
   stores.recovered.then(
@@ -56,8 +57,8 @@ export async function serve(config: DaemonConfig, log: Log, workerPath: string):
       );
     },
   });
-  server.attach(listener);
-  release();
+  server.attach(listener.server);
+  listener.release();
   const notifier = new Notifier(process.env);
   notifier.ready();
   log.info(
