@@ -131,13 +131,50 @@ function fileDescriptor(root, packageName, { name, dependency }, symbols) {
   Object.assign(file, { messageType: [], enumType: [], service: [] });
   for (const object of root.lookup(packageName).nestedArray) {
     if (object.filename !== name) continue;
-    if (object instanceof protobuf.Type) file.messageType.push(object.toDescriptor('proto3'));
+    if (object instanceof protobuf.Type) file.messageType.push(messageDescriptor(object));
     else if (object instanceof protobuf.Enum) file.enumType.push(object.toDescriptor('proto3'));
-    else if (object instanceof protobuf.Service) file.service.push(object.toDescriptor('proto3'));
+    else if (object instanceof protobuf.Service) file.service.push(serviceDescriptor(object));
     else throw new Error(`${name}: ${object.fullName} is not supported`);
     collectSymbols(object, symbols);
   }
   return descriptor.FileDescriptorProto.fromObject(file);
+}
+
+/**
+ * protobufjs names types relative to where they are used, map entries after their field, and oneofs in
+ * camel case; other implementations, Go's among them, refuse that.
+ */
+function messageDescriptor(type) {
+  const message = type.toDescriptor('proto3');
+  for (const field of message.field) {
+    const reflected = type.fieldsById[field.number];
+    field.jsonName = protobuf.util.camelCase(reflected.name);
+    if (reflected.resolvedType) field.typeName = reflected.resolvedType.fullName;
+    if (!reflected.map) continue;
+    const camelCase = protobuf.util.ucFirst(reflected.name);
+    const entry = message.nestedType.find((nested) => nested.name === camelCase);
+    entry.name = `${camelCase}Entry`;
+    field.typeName = `${type.fullName}.${entry.name}`;
+    for (const part of entry.field) part.jsonName = part.name;
+    if (reflected.resolvedType) entry.field[1].typeName = reflected.resolvedType.fullName;
+  }
+  for (const oneof of message.oneofDecl) {
+    oneof.name = oneof.name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+  }
+  for (const nested of type.nestedArray) {
+    if (nested instanceof protobuf.Type) throw new Error(`${nested.fullName}: nested message`);
+  }
+  return message;
+}
+
+function serviceDescriptor(service) {
+  const described = service.toDescriptor('proto3');
+  for (const method of described.method) {
+    const { resolvedRequestType, resolvedResponseType } = service.methods[method.name];
+    method.inputType = resolvedRequestType.fullName;
+    method.outputType = resolvedResponseType.fullName;
+  }
+  return described;
 }
 
 function collectSymbols(object, symbols) {

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import * as grpc from '@grpc/grpc-js';
 import type { RequestContext } from '../../src/base/context.ts';
 import { GrpcServer } from '../../src/grpc/server.ts';
-import type { Method } from '../../src/grpc/service.ts';
+import type { Method, Service } from '../../src/grpc/service.ts';
 
 export const asItIs = (bytes: Buffer): Buffer => bytes;
 export const MiB = 1 << 20;
@@ -18,12 +18,15 @@ export interface Served extends AsyncDisposable {
   readonly defects: unknown[];
 }
 
-export async function serve(methods: Record<string, Method>): Promise<Served> {
+export const serve = (methods: Record<string, Method>): Promise<Served> =>
+  serveAll([{ name: 'test.Test', methods }]);
+
+export async function serveAll(services: readonly Service[]): Promise<Served> {
   const directory = await mkdtemp(join(tmpdir(), 'wire-server-'));
   const socketPath = join(directory, 'x.sock');
   const defects: unknown[] = [];
   const server = new GrpcServer({
-    services: [{ name: 'test.Test', methods }],
+    services,
     onDefect: (error) => defects.push(error),
   });
   const listener = createServer();
