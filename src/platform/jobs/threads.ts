@@ -1,11 +1,11 @@
 import { Thread } from './thread.ts';
 
 /**
- * A thread costs ten megabytes, and short jobs take turns well. Beyond these, a job waits a moment for
+ * A thread costs ten megabytes, and short jobs take turns well. Beyond this, a job waits a moment for
  * a thread to come free before another one is made: only long or stuck jobs make it wait longer.
  */
-const MADE_AT_ONCE = 2;
-const WAIT_MS = 5;
+const MADE_AT_ONCE = 1;
+const WAIT_MS = 2;
 
 interface IdleThread {
   readonly thread: Thread;
