@@ -97,6 +97,11 @@ test('check names the socket on which nobody answers', async () => {
   expect(nobody.err).toMatch(
     /^ballast: no containerd answers on \S+containerd\.sock: connect ENOENT \S+; is it running/,
   );
+  const swapped = await ballast('check', '--config', configOf(site), '--containerd', site.socket);
+  expect([swapped.code, swapped.err]).toEqual([
+    1,
+    expect.stringContaining("is not containerd's socket"),
+  ]);
   const noAddress = await ballast('check', '--config', configOf(site));
   expect(noAddress.err).toContain('by --containerd SOCKET or as containerd_address');
 });

@@ -1,5 +1,5 @@
 import type { RequestContext } from '../../../base/context.ts';
-import { messageOf, OpError } from '../../../base/errors.ts';
+import { isOpError, messageOf, OpError } from '../../../base/errors.ts';
 import { type Connection, connect, type RemotePlugin } from '../../../grpc/proxy/connect.ts';
 import { connectRecords, type ContainerdRecords } from '../../../grpc/proxy/containerd.ts';
 import {
@@ -36,7 +36,7 @@ export async function collect(
     plugins.some(({ type, id, error }) => type === SNAPSHOTTER_TYPE && id === name && !error),
   );
   const namespaces: NamespaceFacts[] = [];
-  for (const name of await records.namespaces(within())) {
+  for (const name of await namespacesOf(records, containerdSocket)) {
     namespaces.push(await namespaceFacts(name, loaded, containerd, records));
   }
   return {
@@ -68,6 +68,22 @@ const reasonOf = (error: unknown): string =>
   messageOf(error)
     .replace(/^.*Last error: (?:Error: )?| Resolution note: *$/g, '')
     .replace(/\.$/, '');
+
+async function namespacesOf(
+  records: ContainerdRecords,
+  socket: string,
+): Promise<readonly string[]> {
+  try {
+    return await records.namespaces(within());
+  } catch (error) {
+    if (!isOpError(error, 'Unimplemented')) throw error;
+    throw new OpError(
+      'FailedPrecondition',
+      `${socket} is not containerd's socket: who answers there has no namespaces`,
+      { cause: error },
+    );
+  }
+}
 
 async function namespaceFacts(
   name: string,
