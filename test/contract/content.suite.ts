@@ -25,13 +25,15 @@ async function put(
   for (let at = 0; at < bytes.length; at += 1 << 20) {
     await writer.write(at, Buffer.from(bytes.subarray(at, at + (1 << 20))));
   }
-  return writer.commit(labels);
+  return await writer.commit(labels);
 }
 
-const get = async (store: ContentStore, blob: Digest, offset = 0, size = 0): Promise<Buffer> =>
-  Buffer.concat(
-    (await collect(store.read(ctx, blob, offset, size))).map((chunk) => Buffer.from(chunk)),
-  );
+/** A chunk is the reader's until he asks for the next one. */
+async function get(store: ContentStore, blob: Digest, offset = 0, size = 0): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of store.read(ctx, blob, offset, size)) chunks.push(Buffer.from(chunk));
+  return Buffer.concat(chunks);
+}
 
 async function whatIsCommittedIsThere(store: ContentStore): Promise<void> {
   for (const size of [0, 1, 4096, 65_536, 65_537, 3 << 20]) {

@@ -3,15 +3,17 @@
 import { Daemon, DRIVERS } from '../support/daemon.ts';
 import { temporaryFolder } from '../support/temporary.ts';
 import { contentSuite } from './content.suite.ts';
-import { openInProcess } from './in-process.ts';
+import { openInProcess, type Opened } from './in-process.ts';
 import { snapshotterSuite } from './snapshotter.suite.ts';
 import { runSuite } from './suite.ts';
 
-async function openBehindSocket(driver: string) {
-  const stack = new AsyncDisposableStack();
+async function openBehindSocket(driver: string): Promise<Opened> {
+  await using stack = new AsyncDisposableStack();
   const folder = stack.use(await temporaryFolder('contract'));
   const daemon = stack.use(await Daemon.start({ root: folder.path, snapshotter: driver }));
-  return Object.assign(stack, daemon.client);
+  const { content, snapshotter } = daemon.client;
+  const all = stack.move();
+  return { content, snapshotter, [Symbol.asyncDispose]: () => all.disposeAsync() };
 }
 
 for (const [where, open] of [
@@ -20,12 +22,12 @@ for (const [where, open] of [
 ] as const) {
   runSuite(`content ${where}`, contentSuite, async () => {
     const opened = await open('overlayfs');
-    return Object.assign(opened, { subject: opened.content });
+    return { ...opened, subject: opened.content };
   });
   for (const driver of DRIVERS) {
     runSuite(`${driver} ${where}`, snapshotterSuite, async () => {
       const opened = await open(driver);
-      return Object.assign(opened, { subject: opened.snapshotter });
+      return { ...opened, subject: opened.snapshotter };
     });
   }
 }

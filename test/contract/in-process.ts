@@ -1,7 +1,36 @@
+import { join } from 'node:path';
+import { silentLog } from '../../src/base/log.ts';
 import type { ContentStore } from '../../src/content/content.ts';
+import { compose } from '../../src/daemon/compose.ts';
+import { configFromFlags } from '../../src/daemon/config.ts';
+import { drivers } from '../../src/snapshotters/drivers.ts';
 import type { Snapshotter } from '../../src/snapshotters/snapshotter.ts';
-export async function openInProcess(
-  driver: string,
-): Promise<AsyncDisposableStack & { content: ContentStore; snapshotter: Snapshotter }> {
-  throw new Error(driver);
+import { repository, temporaryFolder } from '../support/temporary.ts';
+
+export interface Opened extends AsyncDisposable {
+  readonly content: ContentStore;
+  readonly snapshotter: Snapshotter;
+}
+
+/** The stores of a daemon without its sockets. */
+export async function openInProcess(driver: string): Promise<Opened> {
+  await using stack = new AsyncDisposableStack();
+  const folder = stack.use(await temporaryFolder('contract'));
+  const flags = { socket: '/unused', root: folder.path, snapshotter: driver };
+  const stores = stack.use(
+    await compose(configFromFlags(flags, drivers), {
+      log: silentLog,
+      workerPath: join(repository, 'src/daemon/worker.ts'),
+      onFatal: (error) => {
+        throw error;
+      },
+    }),
+  );
+  await stores.recovered;
+  const all = stack.move();
+  return {
+    content: stores.content,
+    snapshotter: stores.snapshotter(driver),
+    [Symbol.asyncDispose]: () => all.disposeAsync(),
+  };
 }

@@ -75,7 +75,7 @@ async function store(client: Client, ref: string, bytes: Buffer): Promise<Digest
   for (let at = 0; at < bytes.length; at += 1 << 20) {
     await writer.write(at, Buffer.from(bytes.subarray(at, at + (1 << 20))));
   }
-  return writer.commit(new Map());
+  return await writer.commit(new Map());
 }
 
 /** Takes all room there is, down to the last block. */

@@ -1,5 +1,4 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
 import { watch } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { connect as dial } from 'node:net';
@@ -141,23 +140,25 @@ export class Daemon implements AsyncDisposable {
 
   /** A stale socket file may lie there and refuse: only a connection counts. */
   async #listening(): Promise<void> {
-    const patience = AbortSignal.timeout(PATIENCE_MS);
-    const folder = watch(dirname(this.socket));
+    let wake = (): void => {};
+    const folder = watch(dirname(this.socket), () => wake());
+    const failed = this.exited.then((exit) => {
+      const command = this.#process.spawnargs.join(' ');
+      const how = exit.code ?? exit.signal;
+      throw new Error(`${command} ended with ${how} before it served: ${this.#stderr}`);
+    });
     try {
-      while (!(await accepts(this.socket))) {
-        patience.throwIfAborted();
-        await Promise.race([
-          once(folder, 'change'),
-          this.exited.then((exit) => {
-            throw new Error(
-              `${this.#process.spawnargs.join(' ')} ended with ${exit.code ?? exit.signal} before it served: ${this.#stderr}`,
-            );
-          }),
+      for (const until = Date.now() + PATIENCE_MS; !(await accepts(this.socket)); ) {
+        if (Date.now() > until) throw new Error(`nobody listens on ${this.socket}`);
+        const changed = new Promise<void>((resolve) => {
+          wake = resolve;
           // bind(2) makes the file, listen(2) a moment later lets connections in without any event.
-          new Promise((resolve) => setTimeout(resolve, 20)),
-        ]);
+          setTimeout(resolve, 20);
+        });
+        await Promise.race([changed, failed]);
       }
     } finally {
+      failed.catch(() => {});
       folder.close();
     }
   }
