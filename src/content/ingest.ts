@@ -15,6 +15,13 @@ interface IngestRecord {
   readonly updated: string;
 }
 
+interface IngestStart {
+  readonly ref: string;
+  readonly folder: string;
+  readonly total: number;
+  readonly now: bigint;
+}
+
 const RECORD = 'ingest.json';
 const DATA = 'data';
 
@@ -31,7 +38,8 @@ export class Ingest {
   readonly folder: string;
   readonly startedAt: bigint;
   updatedAt: bigint;
-  total = 0;
+  /** What was announced when it began; 0: nothing. */
+  readonly total: number;
   #offset = 0;
   #digests: HexDigests | undefined;
   /** While small: the bytes. */
@@ -43,11 +51,12 @@ export class Ingest {
   #also: Algorithm | undefined;
   readonly #jobs: FileJobs;
 
-  constructor(ref: string, folder: string, now: bigint, jobs: FileJobs) {
-    this.ref = ref;
-    this.folder = folder;
-    this.startedAt = now;
-    this.updatedAt = now;
+  constructor(start: IngestStart, jobs: FileJobs) {
+    this.ref = start.ref;
+    this.folder = start.folder;
+    this.total = start.total;
+    this.startedAt = start.now;
+    this.updatedAt = start.now;
     this.#jobs = jobs;
   }
 
@@ -57,10 +66,12 @@ export class Ingest {
       const record: unknown = JSON.parse(await readFile(join(folder, RECORD), 'utf8'));
       const { size, mtimeNs } = await stat(join(folder, DATA), { bigint: true });
       if (!isRecord(record)) return undefined;
-      const ingest = new Ingest(record.ref, folder, BigInt(record.started), jobs);
+      const ingest = new Ingest(
+        { ref: record.ref, folder, total: record.total, now: BigInt(record.started) },
+        jobs,
+      );
       const updated = BigInt(record.updated);
       ingest.updatedAt = mtimeNs > updated ? mtimeNs : updated;
-      ingest.total = record.total;
       ingest.#offset = Number(size);
       ingest.#onDisk = true;
       return ingest;

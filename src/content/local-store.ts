@@ -196,25 +196,36 @@ export class LocalContentStore implements ContentStore {
     if (ref === '') throw new OpError('InvalidArgument', 'an ingest needs a ref: it is empty');
     await this.#recovered;
     await this.#lockRef(ref);
-    const { clock, jobs } = this.#dependencies;
-    let ingest = this.#ingests.get(ref);
-    if (ingest === undefined) {
-      ingest = new Ingest(ref, this.#layout.ingest(ref), clock.now(), jobs);
-      this.#ingests.set(ref, ingest);
-    }
+    const ingest = await this.#startOrFind(ref, announced);
     const writer = new IngestWriter(ingest, this.#host);
     try {
       await ingest.resume();
-      const { total = 0 } = announced;
-      // Another size is another content: what is held cannot be its beginning.
-      if (total > 0 && ingest.total > 0 && total !== ingest.total)
-        await ingest.truncate(clock.now());
       await writer.announce(announced);
       return writer;
     } catch (error) {
       await writer[Symbol.asyncDispose]();
       throw error;
     }
+  }
+
+  /** The ref is locked. */
+  async #startOrFind(ref: string, { total = 0 }: Announced): Promise<Ingest> {
+    const { clock, jobs } = this.#dependencies;
+    const found = this.#ingests.get(ref);
+    // Another size is another content: what is held cannot be its beginning.
+    if (found !== undefined && (total === 0 || found.total === 0 || total === found.total)) {
+      return found;
+    }
+    try {
+      if (found !== undefined) await this.#drop(found);
+    } catch (error) {
+      this.#writers.delete(ref);
+      throw error;
+    }
+    const folder = this.#layout.ingest(ref);
+    const ingest = new Ingest({ ref, folder, total, now: clock.now() }, jobs);
+    this.#ingests.set(ref, ingest);
+    return ingest;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -23,6 +23,8 @@ export interface WriterHost {
 export class IngestWriter implements Writer {
   readonly #host: WriterHost;
   readonly #ingest: Ingest;
+  /** What this stream announced; an earlier one of the same ingest does not count. */
+  #total = 0;
   #expected: Digest | undefined;
   /** The ingest became a blob, or was dropped: nothing is left behind. */
   #gone = false;
@@ -34,11 +36,11 @@ export class IngestWriter implements Writer {
   }
 
   status(): WriterStatus {
-    return { ...this.#ingest.status, digest: digestOf('sha256', this.#ingest.digest('sha256')) };
+    return { ...this.#ingest.status, total: this.#total, digest: digestOf('sha256', this.#ingest.digest('sha256')) };
   }
 
   async announce({ total, expected }: Announced): Promise<void> {
-    if (total !== undefined && total > 0) this.#ingest.total = total;
+    if (total !== undefined && total > 0) this.#total = total;
     if (expected === undefined) return;
     this.#expected = expected;
     if (this.#host.has(expected)) {
@@ -63,10 +65,10 @@ export class IngestWriter implements Writer {
 
   async commit(labels: Labels): Promise<Digest> {
     const ingest = this.#ingest;
-    if (ingest.total > 0 && ingest.total !== ingest.offset) {
+    if (this.#total > 0 && this.#total !== ingest.offset) {
       throw new OpError(
         'FailedPrecondition',
-        `ingest ${quote(ingest.ref)} holds ${ingest.offset} bytes, not the ${ingest.total} announced`,
+        `ingest ${quote(ingest.ref)} holds ${ingest.offset} bytes, not the ${this.#total} announced`,
       );
     }
     const algorithm =

@@ -136,9 +136,11 @@ export class TreeSnapshotter implements Snapshotter {
     requireName(name);
     await this.#recovered;
     await this.#locks.with([key, name], async () => {
+      // In this order the codes are containerd's: key missing, name taken, key of another kind.
+      this.#tree.get(key);
+      await this.#refuseTakenName(name);
       const snapshot = this.#activeToCommit(key);
       const newParent = this.#parentAtCommit(snapshot, parent);
-      await this.#refuseTakenName(name);
       using _hold = newParent === undefined ? undefined : this.#tree.holdAsParent(newParent);
       const usage = await this.#driver.seal(nodeOf(snapshot), ctx.signal);
       await this.#metadata.update((tx) => {
