@@ -90,7 +90,7 @@ export interface ContentStore extends AsyncDisposable {
   abort(ctx: RequestContext, ref: string): Promise<void>;
   /**
    * Locks the ref and resumes its ingest or starts one.
-   * @throws Unavailable ref locked; AlreadyExists `expected` is in the store; InvalidArgument no ref
+   * @throws Unavailable ref locked; AlreadyExists `expected` is in the store, an ingest stays as it was; InvalidArgument no ref
    */
   writer(ctx: RequestContext, ref: string, announced: Announced): Promise<Writer>;
 }

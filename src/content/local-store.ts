@@ -196,6 +196,12 @@ export class LocalContentStore implements ContentStore {
     if (ref === '') throw new OpError('InvalidArgument', 'an ingest needs a ref: it is empty');
     await this.#recovered;
     await this.#lockRef(ref);
+    // An ingest of that ref stays: only a stream that has it drops it.
+    if (announced.expected !== undefined && this.#index.has(announced.expected)) {
+      this.#writers.delete(ref);
+      await this.#dependencies.metadata.settled();
+      throw alreadyExists(`content ${announced.expected}`);
+    }
     const ingest = await this.#startOrFind(ref, announced);
     const writer = new IngestWriter(ingest, this.#host);
     try {

@@ -36,7 +36,11 @@ export class IngestWriter implements Writer {
   }
 
   status(): WriterStatus {
-    return { ...this.#ingest.status, total: this.#total, digest: digestOf('sha256', this.#ingest.digest('sha256')) };
+    return {
+      ...this.#ingest.status,
+      total: this.#total,
+      digest: digestOf('sha256', this.#ingest.digest('sha256')),
+    };
   }
 
   async announce({ total, expected }: Announced): Promise<void> {
