@@ -1,3 +1,4 @@
+import { threadId } from 'node:worker_threads';
 import { OpError, quote } from '../../base/errors.ts';
 import type { Algorithm } from '../../base/digest.ts';
 import { fromSystemError } from '../linux/errno.ts';
@@ -27,7 +28,8 @@ export interface Progress {
 
 /** The open files of one thread, which alone touches their hashes. */
 const files = new Map<number, HashedFileState>();
-let lastId = 0;
+/** No two threads give the same ids: one that replaces a dead one must not know its files. */
+let lastId = threadId * 2 ** 32;
 
 /** @throws OpError ResourceExhausted, NotFound for its folder, PermissionDenied */
 export function openFile(path: string, algorithms: readonly Algorithm[]): OpenedFile {

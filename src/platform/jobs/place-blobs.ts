@@ -23,7 +23,7 @@ const SYNCFS_FROM = 3;
 const BLOB_MODE = 0o444;
 
 /** The bytes of a blob in the request's shared memory. */
-export interface Span {
+interface Span {
   readonly start: number;
   readonly end: number;
 }

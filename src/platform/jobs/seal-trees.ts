@@ -39,7 +39,7 @@ function measureSmall(path: string): Sealed {
 /**
  * @throws SyncFailure; OpError ResourceExhausted, NotFound
  */
-export function flushFileSystem(path: string): void {
+function flushFileSystem(path: string): void {
   try {
     const fd = open(path, O.RDONLY | O.DIRECTORY);
     try {

@@ -60,7 +60,7 @@ export const isErrno = (error: unknown, ...errnos: readonly number[]): boolean =
 export const isDiskFull = (error: unknown): boolean => isErrno(error, ERRNO.ENOSPC, ERRNO.EDQUOT);
 
 /** "no space left on device (ENOSPC)" */
-export function describeErrno(errno: number): string {
+function describeErrno(errno: number): string {
   // libuv does not know EDQUOT: node:fs calls it UNKNOWN.
   if (errno === ERRNO.EDQUOT) return 'disk quota exceeded (EDQUOT)';
   return `${getSystemErrorMessage(-errno)} (${getSystemErrorName(-errno)})`;

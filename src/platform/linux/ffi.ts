@@ -16,7 +16,6 @@ export interface Libc {
   write(fd: number, data: Bytes, length: number): number;
   lseek(fd: number, offset: number, whence: number): number;
   ftruncate(fd: number, size: number): number;
-  fallocate(fd: number, mode: number, offset: number, length: number): number;
   getdents64(fd: number, data: Bytes, length: number): number;
   statx(dirfd: number, path: Bytes, flags: number, mask: number, out: Bytes): number;
   mkdirat(dirfd: number, path: Bytes, mode: number): number;
@@ -105,7 +104,6 @@ function bindFileCalls(c: Koffi.LibraryHandle) {
     write: c.func('intptr_t write(int, void*, size_t)'),
     lseek: c.func('int64_t lseek(int, int64_t, int)'),
     ftruncate: c.func('int ftruncate(int, int64_t)'),
-    fallocate: c.func('int fallocate(int, int, int64_t, int64_t)'),
     getdents64: c.func('intptr_t getdents64(int, void*, size_t)'),
     statx: c.func('int statx(int, void*, int, uint, void*)'),
     mkdirat: c.func('int mkdirat(int, void*, uint)'),

@@ -9,8 +9,6 @@ export const O = {
   RDWR: 0o2,
   CREAT: 0o100,
   EXCL: 0o200,
-  TRUNC: 0o1000,
-  APPEND: 0o2000,
   NONBLOCK: 0o4000,
   DIRECTORY: process.arch === 'arm64' ? 0o40000 : 0o200000,
   NOFOLLOW: process.arch === 'arm64' ? 0o100000 : 0o400000,
