@@ -4,7 +4,7 @@ import type { Server as NetServer, Socket } from 'node:net';
 import * as grpc from '@grpc/grpc-js';
 import type { CallListener, CallOwner } from './call.ts';
 import { makeCall } from './call.ts';
-import { MESSAGE_BYTES_MAX } from './limits.ts';
+import { MESSAGE_BYTES_MAX, STREAM_RESETS_MAX } from './limits.ts';
 import type { Method, Service } from './service.ts';
 
 /** Node's default of 64 KiB per stream makes a message of 8 MiB wait for 128 round trips. */
@@ -155,6 +155,8 @@ function setStreamWindow(server: grpc.Server): void {
   if (typeof options !== 'object' || options === null) {
     throw new Error('grpc-js: commonServerOptions is no longer there');
   }
+  Reflect.set(options, 'streamResetBurst', STREAM_RESETS_MAX);
+  Reflect.set(options, 'streamResetRate', STREAM_RESETS_MAX);
   Reflect.set(options, 'settings', {
     maxConcurrentStreams: STREAMS_MAX,
     initialWindowSize: STREAM_WINDOW_BYTES,
