@@ -3,14 +3,13 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { run } from '../support/run.ts';
 import { RELEASES, type Release } from './containerd.ts';
-import { debianImage, smallImage, unpackByUmoci, type Image } from './images.ts';
+import { debianImage, expectedTree, listTree, smallImage, type Image } from './images.ts';
 import { Site, type SnapshotterName } from './site.ts';
 import {
   expectBaseLine,
   importImage,
   layoutBlobs,
   listSnapshots,
-  listTree,
   manifestDigest,
   removeImage,
   usageOf,
@@ -82,7 +81,7 @@ async function expectChain(site: Site, snapshotter: SnapshotterName, image: Imag
 
 /** A view of the image is, file by file, what umoci makes of it. */
 async function expectTree(site: Site, snapshotter: SnapshotterName, image: Image): Promise<void> {
-  const expected = await listTree(await unpackByUmoci(image, site.folder));
+  const expected = await expectedTree(image);
   const target = join(site.folder, 'view');
   await mkdir(target);
   await site.containerd.ctr(

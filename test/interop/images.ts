@@ -5,6 +5,7 @@ import {
   link,
   mkdir,
   mkdtemp,
+  readFile,
   rename,
   rm,
   symlink,
@@ -25,6 +26,8 @@ export interface Image {
   readonly layout: string;
   readonly tag: string;
   readonly layers: number;
+  /** A file with what listTree says of the root that umoci makes of it. */
+  readonly tree: string;
 }
 
 const DEBIAN_SUITE = 'bookworm';
@@ -120,6 +123,7 @@ async function cachedImage(
     layout: join(home, 'layout'),
     tag: 'v1',
     layers,
+    tree: join(home, 'tree.json'),
   };
   if (await exists(home)) return image;
   await mkdir(dirname(home), { recursive: true });
@@ -134,6 +138,10 @@ async function cachedImage(
     // Each insert leaves the manifest and config of the image before it.
     await run('umoci', ['--log=error', 'gc', '--layout', layout]);
     await run('tar', ['-C', layout, '-cf', join(work, 'result/image.tar'), '.']);
+    const bundle = join(work, 'bundle');
+    await run('umoci', ['--log=error', 'unpack', '--image', tag, bundle]);
+    const tree = await listTree(join(bundle, 'rootfs'));
+    await writeFile(join(work, 'result/tree.json'), JSON.stringify(tree));
     // Two test files may make it at once; the second one's work is in vain, not in the way.
     await rename(join(work, 'result'), home).catch(async (error: unknown) => {
       if (!(await exists(home))) throw error;
@@ -145,13 +153,27 @@ async function cachedImage(
 }
 
 /** Grows whenever a recipe above changes. */
-const RECIPE = 1;
+const RECIPE = 2;
 
-/** Unpacks an image by umoci, for a look at what its root should be. */
-export async function unpackByUmoci(image: Image, folder: string): Promise<string> {
-  const bundle = join(folder, 'umoci');
-  await run('umoci', ['--log=error', 'unpack', '--image', `${image.layout}:${image.tag}`, bundle]);
-  return join(bundle, 'rootfs');
+/** What the image's root should be, file by file. */
+export async function expectedTree(image: Image): Promise<unknown> {
+  return JSON.parse(await readFile(image.tree, 'utf8'));
+}
+
+/**
+ * A line for each file below `folder`: type, mode, owner, size, time, link target, device; then the
+ * digests of the regular files and the capabilities. Sizes, link counts and times of folders depend on
+ * who made them and are left out.
+ */
+export async function listTree(folder: string): Promise<readonly string[]> {
+  const script = `
+    cd "$1"
+    find . -type d -printf '%P\\td\\t%m\\t%U:%G\\n'
+    find . ! -type d -printf '%P\\t%y\\t%m\\t%U:%G\\t%s\\t%n\\t%TY-%Tm-%TdT%TH:%TM\\t%l\\n'
+    find . '(' -type c -o -type b ')' -exec stat -c '%n %t:%T' {} +
+    find . -type f -exec sha256sum {} +
+    getcap -r .`;
+  return (await run('sh', ['-ec', script, 'sh', folder])).split('\n').toSorted();
 }
 
 function exists(path: string): Promise<boolean> {

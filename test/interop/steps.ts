@@ -78,22 +78,6 @@ export async function insideSnapshot(
   return run('unshare', ['--mount', '--propagation', 'private', 'sh', '-c', all]);
 }
 
-/**
- * A line for each file below `folder`: type, mode, owner, size, time, link target, device; then the
- * digests of the regular files and the capabilities. Sizes, link counts and times of folders depend on
- * who made them and are left out.
- */
-export async function listTree(folder: string): Promise<readonly string[]> {
-  const script = `
-    cd "$1"
-    find . -type d -printf '%P\\td\\t%m\\t%U:%G\\n'
-    find . ! -type d -printf '%P\\t%y\\t%m\\t%U:%G\\t%s\\t%n\\t%TY-%Tm-%TdT%TH:%TM\\t%l\\n'
-    find . '(' -type c -o -type b ')' -exec stat -c '%n %t:%T' {} +
-    find . -type f -exec sha256sum {} +
-    getcap -r .`;
-  return (await run('sh', ['-ec', script, 'sh', folder])).split('\n').toSorted();
-}
-
 /** The digests that a layout's folder holds. */
 export async function layoutBlobs(layout: string): Promise<readonly string[]> {
   return (await readdir(join(layout, 'blobs/sha256'))).toSorted();
