@@ -19,8 +19,8 @@ export interface Stored {
   readonly blobs: readonly string[];
   readonly ingests: readonly string[];
   readonly snapshots: readonly string[];
-  /** Bytes that the files outside of the metadata take. */
-  readonly bytes: number;
+  /** Everything outside of the metadata that takes room, folders aside. */
+  readonly files: readonly string[];
 }
 
 /**
@@ -96,7 +96,7 @@ export class Site {
       blobs: named(/(?<=\/content\/blobs\/.+\/)[^/]+$/, content.keys()),
       ingests: named(/(?<=\/content\/ingests\/)[^/]+/, content.keys()),
       snapshots: named(/(?<=\/snapshotters\/)[^/]+\/snapshots\/[^/]+/, snapshots.keys()),
-      bytes: [...content.values(), ...snapshots.values()].reduce((sum, size) => sum + size, 0),
+      files: [...content, ...snapshots].flatMap(([path, size]) => (size === 0 ? [] : [path])),
     };
   }
 
