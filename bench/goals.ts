@@ -50,8 +50,18 @@ export const GOALS: readonly Goal[] = [
   ...atEach('Info', (n) => `content.info, conc ${n}`, MEMORY_ONLY),
   ...atEach('Read of 4 KiB', (n) => `content.read, conc ${n}, 4096 B`, MEMORY_ONLY),
   ...[1, 4].flatMap((n): Goal[] => [
-    { what: `blob of 64 MiB, write, ${n} at once`, work: `content.write, conc ${n}, 64 MiB`, figure: 'MB/s', memory: 1 },
-    { what: `blob of 64 MiB, read, ${n} at once`, work: `content.read, conc ${n}, 64 MiB`, figure: 'MB/s', memory: 0.8 },
+    {
+      what: `blob of 64 MiB, write, ${n} at once`,
+      work: `content.write, conc ${n}, 64 MiB`,
+      figure: 'MB/s',
+      memory: 1,
+    },
+    {
+      what: `blob of 64 MiB, read, ${n} at once`,
+      work: `content.read, conc ${n}, 64 MiB`,
+      figure: 'MB/s',
+      memory: 0.8,
+    },
   ]),
 ];
 

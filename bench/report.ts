@@ -44,19 +44,50 @@ export function markdown(results: Results): string {
     ['slow', 'On a disk that syncs in 1 ms'],
     ['memory', 'On ext4 in memory'],
   ] as const) {
-    lines.push(`### ${title}`, '', row('', 'ours', 'reference', 'ratio', 'goal', '', 'p99 µs, ours · reference', 'CPU µs per call'));
+    lines.push(
+      `### ${title}`,
+      '',
+      row(
+        '',
+        'ours',
+        'reference',
+        'ratio',
+        'goal',
+        '',
+        'p99 µs, ours · reference',
+        'CPU µs per call',
+      ),
+    );
     lines.push(row('---', '---:', '---:', '---:', '---:', '---', '---:', '---:'));
     for (const goal of GOALS) lines.push(goalRow(results.full[disk], goal, disk));
-    if (disk === 'slow') for (const goal of METADATA_GOALS) lines.push(goalRow(results.metadata, goal, disk));
+    if (disk === 'slow')
+      for (const goal of METADATA_GOALS) lines.push(goalRow(results.metadata, goal, disk));
     else lines.push(...growthRows(results.full.memory));
     lines.push('');
   }
-  lines.push('### Memory', '', row('', 'ours, MB', 'reference, MB', 'goal, MB', ''), row('---', '---:', '---:', '---:', '---'));
-  for (const [work, most] of [['memory idle', IDLE_MB_MAX], ['memory after the load', LOADED_MB_MAX]] as const) {
+  lines.push(
+    '### Memory',
+    '',
+    row('', 'ours, MB', 'reference, MB', 'goal, MB', ''),
+    row('---', '---:', '---:', '---:', '---'),
+  );
+  for (const [work, most] of [
+    ['memory idle', IDLE_MB_MAX],
+    ['memory after the load', LOADED_MB_MAX],
+  ] as const) {
     const line = find(results.full.memory, work, 'RSS MB');
-    if (line) lines.push(row(work, number(line.ours), number(line.peer), `≤ ${most}`, verdict(line.ours <= most)));
+    if (line)
+      lines.push(
+        row(work, number(line.ours), number(line.peer), `≤ ${most}`, verdict(line.ours <= most)),
+      );
   }
-  lines.push('', '### How long Info waits', '', row('while', '', 'calls/s', 'median µs', 'p99 µs'), row('---', '---', '---:', '---:', '---:'));
+  lines.push(
+    '',
+    '### How long Info waits',
+    '',
+    row('while', '', 'calls/s', 'median µs', 'p99 µs'),
+    row('---', '---', '---:', '---:', '---:'),
+  );
   for (const { during, server, opsPerSecond, p50Us, p99Us } of results.waiting) {
     const who = server === 'ours' ? 'ours' : 'reference';
     lines.push(row(during, who, number(opsPerSecond), number(p50Us), number(p99Us)));
@@ -110,7 +141,8 @@ export function insertTables(document: string, results: Results): string {
   const [begin, end] = [`<!-- begin ${snapshotter} -->`, `<!-- end ${snapshotter} -->`];
   const from = document.indexOf(begin);
   const to = document.indexOf(end);
-  if (from < 0 || to < from) throw new Error(`docs/performance.md lacks the markers ${begin} and ${end}`);
+  if (from < 0 || to < from)
+    throw new Error(`docs/performance.md lacks the markers ${begin} and ${end}`);
   const rounds = `Medians over ${results.rounds} interleaved rounds.`;
   return `${document.slice(0, from + begin.length)}\n${rounds}\n\n${markdown(results)}\n${document.slice(to)}`;
 }

@@ -46,7 +46,16 @@ async function compare({ directory, work, durability }: Comparison): Promise<rea
   const args = ['--ours', ours, '--snapshotter', snapshotter, '--rounds', String(rounds)];
   const child = spawn(
     process.execPath,
-    [join(shared, 'loadgen/compare.mjs'), ...args, '--work', work, '--dir', directory, '--json', json],
+    [
+      join(shared, 'loadgen/compare.mjs'),
+      ...args,
+      '--work',
+      work,
+      '--dir',
+      directory,
+      '--json',
+      json,
+    ],
     { stdio: ['ignore', 'ignore', 'inherit'] },
   );
   const [code]: unknown[] = await once(child, 'exit');

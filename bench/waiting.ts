@@ -24,15 +24,24 @@ export async function measureWaiting(
     await using disk = await SlowDisk.up({ syncUs: 1000 });
     await using daemon = await Daemon.start({ root: `${disk.path}/root`, snapshotter, command });
     await using released = { [Symbol.asyncDispose]: () => disk.heal() };
-    const flags = (command: string, more: string): string[] =>
-      [command, '-addr', daemon.socket, '-sn', snapshotter, '-root-label=false', ...more.split(' ')];
+    const flags = (command: string, more: string): string[] => [
+      command,
+      '-addr',
+      daemon.socket,
+      '-sn',
+      snapshotter,
+      '-root-label=false',
+      ...more.split(' '),
+    ];
     const info = async (during: string): Promise<void> => {
       const text = await within10s(loadgen, flags('content-info', '-n 3000 -conc 1 -blobs 100'));
       results.push({ during, server, ...figures(text) });
     };
     await run(loadgen, flags('content-write', '-n 100 -conc 4 -size 4096'));
     await info('nothing else happens');
-    const ingests = spawn(loadgen, flags('content-write', '-n 40 -conc 4 -size 67108864 -seed 7'), { stdio: 'ignore' });
+    const ingests = spawn(loadgen, flags('content-write', '-n 40 -conc 4 -size 67108864 -seed 7'), {
+      stdio: 'ignore',
+    });
     await info('4 blobs of 64 MiB are written');
     await end(ingests);
     const work = spawn(loadgen, flags('snap', '-n 20000 -conc 32 -depth 5'), { stdio: 'ignore' });
@@ -64,7 +73,8 @@ async function within10s(program: string, args: readonly string[]): Promise<stri
 function figures(text: string): Pick<Waiting, 'opsPerSecond' | 'p50Us' | 'p99Us'> {
   const value: unknown = JSON.parse(text.trim().split('\n').at(-1) ?? '{}');
   const field = (name: string): number => {
-    const found: unknown = typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined;
+    const found: unknown =
+      typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined;
     return typeof found === 'number' ? found : Number.NaN;
   };
   return { opsPerSecond: field('ops_s'), p50Us: field('p50_us'), p99Us: field('p99_us') };

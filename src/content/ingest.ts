@@ -60,12 +60,15 @@ export class Ingest {
     this.#jobs = jobs;
   }
 
-  /** Reads what a previous daemon left; undefined when it is not a whole ingest. */
+  /**
+   * Reads what a previous daemon left; undefined when it is not a whole ingest, or when its data are a
+   * blob by now. Blobs that don't count must have been removed before.
+   */
   static async load(folder: string, jobs: FileJobs): Promise<Ingest | undefined> {
     try {
       const record: unknown = JSON.parse(await readFile(join(folder, RECORD), 'utf8'));
-      const { size, mtimeNs } = await stat(join(folder, DATA), { bigint: true });
-      if (!isRecord(record)) return undefined;
+      const { size, mtimeNs, nlink } = await stat(join(folder, DATA), { bigint: true });
+      if (!isRecord(record) || nlink > 1n) return undefined;
       const ingest = new Ingest(
         { ref: record.ref, folder, total: record.total, now: BigInt(record.started) },
         jobs,

@@ -293,8 +293,8 @@ export class LocalContentStore implements ContentStore {
       try {
         await metadata.update((tx) => this.#index.add(tx, info));
       } catch (error) {
-        // A full disk. The bytes go back to where a retry finds them.
-        await (source instanceof Uint8Array ? unlink(target) : rename(target, source.path));
+        // A full disk. The ingest has its bytes still, for a retry.
+        await unlink(target);
         throw error;
       }
       // A copy: the bytes came as a part of a larger message, which would stay in memory with them.

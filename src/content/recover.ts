@@ -18,7 +18,8 @@ export interface ContentRecovery {
 
 /**
  * Start-up: blobs without a record were not acknowledged, or were deleted: they go. A record whose blob
- * is gone is forgotten with a warning, so that the blob can be fetched again. Whole ingests are kept.
+ * is gone is forgotten with a warning, so that the blob can be fetched again. Whole ingests are kept,
+ * also those whose Commit the crash interrupted; one that is a blob by now goes.
  */
 export async function recoverContent(recovery: ContentRecovery): Promise<void> {
   const { layout, index, jobs, metadata, warn, keep } = recovery;
@@ -36,6 +37,7 @@ export async function recoverContent(recovery: ContentRecovery): Promise<void> {
     warn({ digest }, 'blob has vanished from the disk and is forgotten: it can be fetched again');
     await metadata.update((tx) => index.remove(tx, index.get(parseDigest(digest))));
   }
+  if (unknown.length > 0) await jobs.removeTrees(unknown.splice(0), never);
   for (const name of await readdir(layout.ingests)) {
     const folder = join(layout.ingests, name);
     const ingest = await Ingest.load(folder, jobs);

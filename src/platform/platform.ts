@@ -56,7 +56,7 @@ export interface HashedFile extends AsyncDisposable {
   sync(): Promise<void>;
 }
 
-/** A blob to be put under its final name; its bytes are in memory, or in a file that is already synced. */
+/** A blob to be put under its final name; its bytes are in memory, or in a file that is already synced and that keeps its name. */
 export interface BlobToPlace {
   readonly source: Uint8Array | { readonly path: string };
   /** Absolute path under blobs/; its folder exists. */

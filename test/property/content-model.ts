@@ -13,10 +13,11 @@ export interface Blob {
 
 export interface Ingest {
   bytes: Buffer;
-  total: number;
+  /** As announced when it began. */
+  readonly total: number;
   readonly startedAt: bigint;
   /** What the open stream announced; undefined without a stream. */
-  stream: { expected: Digest | undefined } | undefined;
+  stream: { expected: Digest | undefined; total: number } | undefined;
 }
 
 export function digestBytes(bytes: Buffer, algorithm: 'sha256' | 'sha512' = 'sha256'): Digest {
@@ -33,9 +34,10 @@ export class ContentModel {
     if (ref === '') return ['InvalidArgument'];
     const ingest = this.ingests.get(ref);
     if (ingest?.stream) return ['Unavailable'];
-    if (announced.expected && this.blobs.has(announced.expected)) {
+    if (announced.expected && this.blobs.has(announced.expected)) return ['AlreadyExists'];
+    // Another size is another content: it begins anew.
+    if (ingest && announced.total && ingest.total && announced.total !== ingest.total) {
       this.ingests.delete(ref);
-      return ['AlreadyExists'];
     }
     return DONE;
   }
@@ -47,7 +49,7 @@ export class ContentModel {
       return ['AlreadyExists'];
     }
     if (ingest?.stream && announced.expected) ingest.stream.expected = announced.expected;
-    if (ingest && announced.total) ingest.total = announced.total;
+    if (ingest?.stream && announced.total) ingest.stream.total = announced.total;
     return DONE;
   }
 
@@ -70,9 +72,9 @@ export class ContentModel {
 
   commit(ref: string, ingest: Ingest): Verdict {
     const digest = this.digest(ingest);
-    const { expected } = ingest.stream ?? {};
+    const { expected, total = 0 } = ingest.stream ?? {};
     const wrong =
-      (ingest.total > 0 && ingest.total !== ingest.bytes.length) ||
+      (total > 0 && total !== ingest.bytes.length) ||
       (expected !== undefined && expected !== digest);
     ingest.stream = undefined;
     if (wrong) return ['FailedPrecondition'];

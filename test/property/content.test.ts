@@ -176,34 +176,23 @@ class Run {
   }
 
   async #open(ref: string, expected: string, total: string): Promise<void> {
-    const before = this.#model.ingests.get(ref);
-    // Another total than before at a resume: the field does not agree on what it means.
-    const announced = this.#announced(ref, expected, before?.total ? 'none' : total);
+    const announced = this.#announced(ref, expected, total);
     const verdict = this.#model.open(ref, announced);
     const done = await judged(verdict, `open ${ref} ${JSON.stringify(announced)}`, () =>
       this.#content.writer(background, ref, announced),
     );
-    if (!done) return this.#mayBeDropped(ref, before);
+    if (!done) return;
     const status = done.answer.status();
-    const ingest = before ?? {
+    const ingest = this.#model.ingests.get(ref) ?? {
       bytes: Buffer.alloc(0),
-      total: 0,
+      total: announced.total ?? 0,
       startedAt: status.startedAt,
       stream: undefined,
     };
-    ingest.total = announced.total ?? ingest.total;
-    ingest.stream = { expected: announced.expected };
+    ingest.stream = { expected: announced.expected, total: announced.total ?? 0 };
     this.#model.ingests.set(ref, ingest);
     this.#writers.set(ref, done.answer);
     this.#held(ref, ingest, done.answer);
-  }
-
-  /** An ingest whose `expected` turned out to be there goes at once or stays for the collector: both are sane. */
-  async #mayBeDropped(ref: string, before: Ingest | undefined): Promise<void> {
-    const there = (await this.#content.statuses(background, [])).some(
-      (status) => status.ref === ref,
-    );
-    if (there && before) this.#model.ingests.set(ref, before);
   }
 
   /** What a writer says is what the model holds. */
@@ -213,7 +202,7 @@ class Run {
     const expected = {
       ref,
       offset: bytes.length,
-      total: ingest.total,
+      total: ingest.stream?.total,
       startedAt: ingest.startedAt,
     };
     assert.deepEqual({ ref: writer.status().ref, offset, total, startedAt }, expected);

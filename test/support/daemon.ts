@@ -52,12 +52,14 @@ export class Daemon implements AsyncDisposable {
     this.options = options;
     this.socket = socket;
     this.#socketFolder = socketFolder;
-    const [program = '', ...args] = (options.command ?? SERVER).split(' ').map((part) =>
-      part
-        .replace('{socket}', socket)
-        .replace('{root}', options.root)
-        .replace('{snapshotter}', options.snapshotter),
-    );
+    const [program = '', ...args] = (options.command ?? SERVER)
+      .split(' ')
+      .map((part) =>
+        part
+          .replace('{socket}', socket)
+          .replace('{root}', options.root)
+          .replace('{snapshotter}', options.snapshotter),
+      );
     this.#process = spawn(program, [...args, ...(options.args ?? [])], {
       stdio: ['ignore', 'ignore', 'pipe'],
     });
@@ -148,7 +150,7 @@ export class Daemon implements AsyncDisposable {
       throw new Error(`${command} ended with ${how} before it served: ${this.#stderr}`);
     });
     try {
-      for (const until = Date.now() + PATIENCE_MS; !(await accepts(this.socket)); ) {
+      for (const until = Date.now() + PATIENCE_MS; !(await accepts(this.socket));) {
         if (Date.now() > until) throw new Error(`nobody listens on ${this.socket}`);
         const changed = new Promise<void>((resolve) => {
           wake = resolve;

@@ -9,6 +9,7 @@ import {
   fchmod,
   fdatasync,
   fsync,
+  linkat,
   O,
   open,
   renameat,
@@ -43,7 +44,7 @@ export interface PlaceRequest {
 export type Placed = undefined | EncodedError;
 
 /**
- * Puts a group of blobs under their names. The order is an invariant: bytes on disk, then the rename,
+ * Puts a group of blobs under their names. The order is an invariant: bytes on disk, then the name,
  * then the folder on disk; so a name that is there after a crash has all its bytes.
  * @throws SyncFailure
  */
@@ -52,7 +53,7 @@ export function placeBlobs(request: PlaceRequest): readonly Placed[] {
   try {
     group.write();
     group.sync();
-    group.rename();
+    group.name();
     group.syncFolders();
   } finally {
     group.close();
@@ -106,10 +107,13 @@ class PlacementGroup {
     }
   }
 
-  rename(): void {
+  /** What is an ingest's file keeps its old name too, until the blob counts and the ingest goes. */
+  name(): void {
     this.#each(({ source, target, temporary }) => {
-      const from = 'path' in source ? source.path : temporary;
-      renameat(AT_FDCWD, cstring(from), AT_FDCWD, cstring(target));
+      if ('path' in source) {
+        unlinkat(AT_FDCWD, cstring(target));
+        linkat(AT_FDCWD, cstring(source.path), AT_FDCWD, cstring(target));
+      } else renameat(AT_FDCWD, cstring(temporary), AT_FDCWD, cstring(target));
     });
   }
 
