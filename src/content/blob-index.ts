@@ -47,14 +47,23 @@ export class BlobIndex {
     return this.#infos.values();
   }
 
-  add(tx: WriteTx, info: Info): void {
-    this.#set(tx, info);
-    tx.onRollback(() => this.#infos.delete(info.digest));
+  /** Writes the record of a blob that is still being placed: nobody sees it before `publish`. */
+  record(tx: WriteTx, info: Info): void {
+    this.#put(tx, info);
+  }
+  /** The blob and its record are on disk. */
+  publish(info: Info): void {
+    this.#infos.set(info.digest, info);
+  }
+  /** Takes back the record of a blob that could not be placed. */
+  unrecord(tx: WriteTx, digest: Digest): void {
+    tx.delete(PREFIX + digest);
   }
 
   relabel(tx: WriteTx, info: Info, labels: Labels, updatedAt: bigint): Info {
     const changed = { ...info, labels, updatedAt };
-    this.#set(tx, changed);
+    this.#infos.set(info.digest, changed);
+    this.#put(tx, changed);
     tx.onRollback(() => this.#infos.set(info.digest, info));
     return changed;
   }
@@ -65,8 +74,7 @@ export class BlobIndex {
     tx.onRollback(() => this.#infos.set(info.digest, info));
   }
 
-  #set(tx: WriteTx, info: Info): void {
-    this.#infos.set(info.digest, info);
+  #put(tx: WriteTx, info: Info): void {
     const record: BlobRecord = {
       size: info.size,
       created: String(info.createdAt),

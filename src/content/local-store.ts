@@ -273,15 +273,13 @@ export class LocalContentStore implements ContentStore {
 
   async #place(ingest: Ingest, digest: Digest, labels: Labels): Promise<void> {
     await this.#recovered;
-    const { metadata, jobs, clock } = this.#dependencies;
+    const { metadata, clock } = this.#dependencies;
     await this.#digestLocks.with([digest], async () => {
       if (this.#index.has(digest)) {
         await metadata.settled();
         throw alreadyExists(`content ${digest}`);
       }
       const source = await ingest.source();
-      const target = this.#layout.blob(digest);
-      await jobs.placeBlob({ source, target, temporary: this.#layout.temporary() });
       const now = clock.now();
       const info: Info = {
         digest,
@@ -290,17 +288,33 @@ export class LocalContentStore implements ContentStore {
         updatedAt: now,
         labels: withoutEmptyLabels(labels),
       };
-      try {
-        await metadata.update((tx) => this.#index.add(tx, info));
-      } catch (error) {
-        // A full disk. The ingest has its bytes still, for a retry.
-        await unlink(target);
-        throw error;
-      }
+      await this.#placeAndRecord(source, info);
+      this.#index.publish(info);
       // A copy: the bytes came as a part of a larger message, which would stay in memory with them.
       if (source instanceof Uint8Array) this.#cache.put(digest, new Uint8Array(source));
     });
     await this.#drop(ingest);
+  }
+
+  /** Both or, on a full disk, neither; an ingest keeps its bytes for a retry. */
+  async #placeAndRecord(source: Uint8Array | { path: string }, info: Info): Promise<void> {
+    const { metadata, jobs } = this.#dependencies;
+    const target = this.#layout.blob(info.digest);
+    // Side by side, as start-up forgets a record without a blob and removes a blob without a record.
+    const [placed, recorded] = await Promise.allSettled([
+      jobs.placeBlob({ source, target, temporary: this.#layout.temporary() }),
+      metadata.update((tx) => this.#index.record(tx, info)),
+    ]);
+    if (placed.status === 'rejected') {
+      if (recorded.status === 'fulfilled') {
+        await metadata.update((tx) => this.#index.unrecord(tx, info.digest), { frees: true });
+      }
+      throw placed.reason;
+    }
+    if (recorded.status === 'rejected') {
+      await unlink(target);
+      throw recorded.reason;
+    }
   }
 
   /** Out of sight at once; the bytes go in a worker. */

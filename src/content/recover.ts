@@ -17,8 +17,8 @@ export interface ContentRecovery {
 }
 
 /**
- * Start-up: blobs without a record were not acknowledged, or were deleted: they go. A record whose blob
- * is gone is forgotten with a warning, so that the blob can be fetched again. Whole ingests are kept,
+ * Start-up: blobs without a record were not acknowledged, or were deleted: they go. A record without
+ * its blob is of an unfinished Commit, or the blob was taken away: it is forgotten, with a warning. Whole ingests are kept,
  * also those whose Commit the crash interrupted; one that is a blob by now goes.
  */
 export async function recoverContent(recovery: ContentRecovery): Promise<void> {
@@ -34,8 +34,13 @@ export async function recoverContent(recovery: ContentRecovery): Promise<void> {
     }
   }
   for (const digest of missing) {
-    warn({ digest }, 'blob has vanished from the disk and is forgotten: it can be fetched again');
-    await metadata.update((tx) => index.remove(tx, index.get(parseDigest(digest))));
+    warn(
+      { digest },
+      'blob is not on the disk (its Commit did not finish, or it was taken away): forgotten, it can be fetched again',
+    );
+    await metadata.update((tx) => index.remove(tx, index.get(parseDigest(digest))), {
+      frees: true,
+    });
   }
   if (unknown.length > 0) await jobs.removeTrees(unknown.splice(0), never);
   for (const name of await readdir(layout.ingests)) {

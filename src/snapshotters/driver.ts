@@ -21,10 +21,17 @@ export interface SnapshotDriver extends AsyncDisposable {
   shownLabels?(node: SnapshotNode): Labels | undefined;
   /**
    * Makes what `node` needs on disk. What it copies of its parents is on disk for good when this
-   * resolves; empty directories need not be, as start-up makes missing ones again by this call.
+   * resolves; empty directories need not be.
    * @throws OpError InvalidArgument for labels that ask for the impossible; nothing is left then
    */
   create(node: SnapshotNode): Promise<void>;
+  /**
+   * Makes again what a crash took of an active snapshot or a view, whose record it left: only what
+   * was empty. For start-up.
+   */
+  repair(node: SnapshotNode): Promise<void>;
+  /** Whether `repair` can make all of `node`, so that its record need not wait for `create`. */
+  repairsWhole(node: SnapshotNode): boolean;
   /** From memory only: no I/O. */
   mounts(node: SnapshotNode): readonly Mount[];
   /** Walks an active snapshot, in a worker. */

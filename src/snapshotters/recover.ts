@@ -5,9 +5,9 @@ import { nodeOf, type SnapshotTree } from './tree.ts';
 
 /**
  * Start-up: makes disk and tree agree. What has no record is the rest of an unacknowledged Prepare or
- * of an acknowledged Remove, and goes. An active snapshot without its directory lost it, empty, to a
- * power cut and gets it again. A committed one cannot be made again: it is reported and stays
- * listed, so that it can be removed.
+ * of an acknowledged Remove, and goes. An active snapshot or a view that lost its empty directories to
+ * a crash gets them again. A committed one cannot be made again: it is reported and stays listed, so
+ * that it can be removed.
  */
 export async function recover(
   tree: SnapshotTree,
@@ -18,10 +18,11 @@ export async function recover(
   const onDisk = new Set(await driver.list());
   for (const id of onDisk) tree.reserveId(id);
   for (const snapshot of tree.all()) {
-    if (onDisk.delete(snapshot.id)) continue;
+    const there = onDisk.delete(snapshot.id);
     const node = nodeOf(snapshot);
     if (!driver.keepsDirectory(node)) continue;
     if (snapshot.kind === 'committed') {
+      if (there) continue;
       warn(
         { key: snapshot.name, id: snapshot.id },
         'committed snapshot has lost its directory: remove it and what is above it',
@@ -29,7 +30,7 @@ export async function recover(
       continue;
     }
     try {
-      await driver.create(node);
+      await driver.repair(node);
     } catch (error) {
       warn(
         { key: snapshot.name, id: snapshot.id, error: messageOf(error) },

@@ -6,7 +6,7 @@ import { compileFilters, adaptSnapshot } from '../base/filters.ts';
 import { withoutEmptyLabels, type Labels } from '../base/labels.ts';
 import { KeyedLocks } from '../base/locks.ts';
 import type { MetadataStore } from '../metadata/metadata.ts';
-import type { SnapshotDriver } from './driver.ts';
+import type { SnapshotDriver, SnapshotNode } from './driver.ts';
 import { recover } from './recover.ts';
 import type { Info, Kind, Mount, Snapshotter, Usage } from './snapshotter.ts';
 import { Trash } from './trash.ts';
@@ -22,10 +22,10 @@ export interface TreeSnapshotterDependencies {
 /**
  * The only Snapshotter: the tree, a driver's directories and the trash, and the order between them.
  *
- * Prepare and View: directory, then record. A crash between leaves a directory without a record, which
- * start-up throws away. Commit: the files on disk, then the record. Remove: the record, then the
- * directory. So a record on disk always has its directory, but for an empty one that a power cut took,
- * which start-up makes again (invariants 3 to 5 of docs/durability.md).
+ * Prepare and View: directories and record side by side where start-up can make the directories again,
+ * else the directory first. A crash leaves either without the other: start-up throws a directory
+ * without a record away, and makes missing empty directories again. Commit: the files on disk, then
+ * the record. Remove: the record, then the directory (invariants 3 to 5 of docs/durability.md).
  */
 export class TreeSnapshotter implements Snapshotter {
   readonly #tree: SnapshotTree;
@@ -219,15 +219,24 @@ export class TreeSnapshotter implements Snapshotter {
         children: 0,
       };
       const node = nodeOf(snapshot);
-      try {
-        await this.#driver.create(node);
-        await this.#metadata.update((tx) => this.#tree.add(tx, snapshot));
-      } catch (error) {
-        this.#trash.throwAway(node.id);
-        throw error;
-      }
+      await this.#makeAndRecord(snapshot, node);
       return this.#driver.mounts(node);
     });
+  }
+
+  /** Both or neither. */
+  async #makeAndRecord(snapshot: Snapshot, node: SnapshotNode): Promise<void> {
+    const record = (): Promise<void> => this.#metadata.update((tx) => this.#tree.add(tx, snapshot));
+    const making = this.#driver.create(node);
+    const recording = this.#driver.repairsWhole(node) ? record() : making.then(record);
+    const [made, recorded] = await Promise.allSettled([making, recording]);
+    if (made.status === 'fulfilled' && recorded.status === 'fulfilled') return;
+    if (recorded.status === 'fulfilled') {
+      const added = this.#tree.get(snapshot.name);
+      await this.#metadata.update((tx) => this.#tree.remove(tx, added), { frees: true });
+    }
+    this.#trash.throwAway(node.id);
+    throw made.status === 'rejected' ? made.reason : (recorded as PromiseRejectedResult).reason;
   }
 
   #show(snapshot: Snapshot): Info {

@@ -1,4 +1,4 @@
-import { chmod, mkdir, readdir } from 'node:fs/promises';
+import { access, chmod, mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { background } from '../../base/context.ts';
 import { messageOf, OpError } from '../../base/errors.ts';
@@ -63,12 +63,22 @@ class NativeDriver implements SnapshotDriver {
     await this.#jobs.syncFileSystem(this.#folder);
   }
 
+  async repair(node: SnapshotNode): Promise<void> {
+    if (!this.keepsDirectory(node) || (await exists(this.#pathOf(node.id)))) return;
+    await this.create(node);
+  }
+
+  /** Half a copy of a parent cannot be told from a whole one. */
+  repairsWhole(node: SnapshotNode): boolean {
+    return node.parentIds.length === 0;
+  }
+
   /** Option for option what containerd's native snapshotter answers (CONTRACT section 4). */
   mounts(node: SnapshotNode): readonly Mount[] {
     const [parent] = node.parentIds;
     const shown = this.keepsDirectory(node) || parent === undefined ? node.id : parent;
-    const access = node.kind === 'view' ? 'ro' : 'rw';
-    return [{ type: 'bind', source: this.#pathOf(shown), options: ['rbind', access] }];
+    const mode = node.kind === 'view' ? 'ro' : 'rw';
+    return [{ type: 'bind', source: this.#pathOf(shown), options: ['rbind', mode] }];
   }
 
   async usage(node: SnapshotNode, signal: AbortSignal): Promise<Usage> {
@@ -105,3 +115,9 @@ class NativeDriver implements SnapshotDriver {
     return join(this.#folder, id);
   }
 }
+
+const exists = (path: string): Promise<boolean> =>
+  access(path).then(
+    () => true,
+    () => false,
+  );

@@ -93,6 +93,24 @@ class OverlayDriver implements SnapshotDriver {
     await jobs.makeDirectories(directories);
   }
 
+  async repair(node: SnapshotNode): Promise<void> {
+    if (!this.keepsDirectory(node)) return;
+    const { folder } = this.#options;
+    const parts = [upperOf(folder, node.id)];
+    if (node.kind === 'active') parts.push(workOf(folder, node.id));
+    for (const part of parts) {
+      const lost = await lstat(part).then(
+        () => false,
+        () => true,
+      );
+      if (lost) return this.create(node);
+    }
+  }
+
+  repairsWhole(): boolean {
+    return true;
+  }
+
   mounts(node: SnapshotNode): readonly Mount[] {
     return overlayMounts(this.#options.folder, node, this.#mountOptions, this.#mappingOf(node));
   }
