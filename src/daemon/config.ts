@@ -71,7 +71,7 @@ const BUILT_IN_NAMES: ReadonlySet<string> = new Set(
   ),
 );
 /** What `config print --content` calls our content store: one table holds all proxy plugins. */
-export const CONTENT_PLUGIN_NAME = 'ballast-content';
+const CONTENT_PLUGIN_NAME = 'ballast-content';
 
 const SNAPSHOTTER_KEYS = ['driver', 'durability', 'root'];
 

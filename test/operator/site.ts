@@ -5,7 +5,7 @@ import { cache, Containerd, type Release } from '../interop/containerd.ts';
 import type { Site } from '../interop/site.ts';
 import { repository } from '../support/temporary.ts';
 
-export const ballastCommand = join(repository, 'bin/ballast');
+const ballastCommand = join(repository, 'bin/ballast');
 
 export interface Answer {
   readonly code: number;

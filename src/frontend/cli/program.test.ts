@@ -196,4 +196,6 @@ test('config print k3s wraps the base template; keys of the top level stand befo
   expect(out).toContain('config-v3.toml.tmpl');
   expect(base).toBeGreaterThan(out.indexOf('disabled_plugins'));
   expect(out.indexOf('[proxy_plugins."fast"]')).toBeGreaterThan(base);
+  const rendered = out.replace('{{ template "base" . }}', 'version = 3\n[plugins.base]\n');
+  expect(parse(rendered)['proxy_plugins']).toMatchObject({ fast: { type: 'snapshot' } });
 });

@@ -23,7 +23,7 @@ export async function run(argv: readonly string[], programs: Programs): Promise<
 }
 
 /** The whole command line. A command that found a fault throws an OpError. */
-export function buildProgram(programs: Programs): Command {
+function buildProgram(programs: Programs): Command {
   const program = new Command('ballast')
     .description("containerd's content store and snapshotters as one daemon")
     .version(versionText(programs), '-V, --version', 'print the version, Node and the drivers')
