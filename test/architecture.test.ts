@@ -41,7 +41,6 @@ const DOORS: Readonly<Record<string, RegExp>> = {
   'node:http2': /^grpc\/server\.ts/,
   protobufjs: /^grpc\/gen\//,
   re2js: /^base\/filters\.ts/,
-  pino: /^daemon\/log\.ts/,
   'smol-toml': /^daemon\//,
   commander: /^frontend\/cli\//,
 };

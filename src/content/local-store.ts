@@ -236,7 +236,7 @@ export class LocalContentStore implements ContentStore {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#recovered.catch(() => undefined);
-    await Promise.all([...this.#writers.values()].map(({ leaving }) => leaving));
+    for (const { leaving } of this.#writers.values()) await leaving;
   }
 
   /** Waits for a writer that is leaving. @throws Unavailable when one has it */

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
-import { access, mkdir, open, readFile, rename } from 'node:fs/promises';
-import { join } from 'node:path';
+import { access, constants, mkdir, open, readFile, rename } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { pathExists } from 'fs-extra/esm';
 import { isOpError, messageOf, OpError } from '../base/errors.ts';
 import type { MetadataStore } from '../metadata/metadata.ts';
 
@@ -29,14 +30,14 @@ export interface Root {
  */
 export async function openRoot(root: string): Promise<Root> {
   try {
-    await mkdir(root, { recursive: true, mode: 0o711 });
-    await access(root, 2);
+    await ensureFolder(root, 0o711);
+    await access(root, constants.W_OK);
   } catch (error) {
     throw new OpError('FailedPrecondition', `root ${root} cannot be written: ${messageOf(error)}`);
   }
   const marker = await readMarker(root);
   if (marker !== undefined) return { uuid: marker.uuid, used: true };
-  if ((await exists(join(root, 'content'))) && !(await exists(join(root, 'metadata')))) {
+  if ((await pathExists(join(root, 'content'))) && !(await pathExists(join(root, 'metadata')))) {
     throw new OpError(
       'DataLoss',
       `root ${root} holds content but neither ${MARKER} nor metadata: restore them from a copy, or move the root away to start empty`,
@@ -69,7 +70,8 @@ export async function claimSnapshotterRoot(claim: Claim, metadata: MetadataStore
     new OpError('FailedPrecondition', `root ${root} of snapshotter ${snapshotter}: ${why}`);
   let marker: Marker | undefined;
   try {
-    await mkdir(root, { recursive: true, mode: 0o700 });
+    await ensureFolder(dirname(root), 0o700);
+    await ensureFolder(root, 0o700);
     marker = await readMarker(root);
   } catch (error) {
     if (isOpError(error)) throw error;
@@ -148,8 +150,9 @@ async function writeMarker(root: string, marker: Marker): Promise<void> {
   await folder.sync();
 }
 
-const exists = (path: string): Promise<boolean> =>
-  access(path).then(
-    () => true,
-    () => false,
-  );
+/** Not recursive: below /proc Node's recursive mkdir never ends, and a mistyped root should be noticed. */
+async function ensureFolder(path: string, mode: number): Promise<void> {
+  await mkdir(path, { mode }).catch((error: unknown) => {
+    if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
+  });
+}

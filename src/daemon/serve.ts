@@ -21,7 +21,6 @@ const DRAIN_MS = 30_000;
 export async function serve(config: DaemonConfig, log: Log, workerPath: string): Promise<void> {
   // Whatever is made before its mode is set is for nobody else.
   process.umask(0o077);
-  const stop = signalled();
   const die = (error: Error): never => {
     log.error(
       { error: error.message },
@@ -41,6 +40,8 @@ export async function serve(config: DaemonConfig, log: Log, workerPath: string):
     await closed(listener.server);
     throw error;
   }
+  // Until here a signal ends the process at once: nothing has been acknowledged, and a crash is safe.
+  const stop = signalled();
   stores.recovered.then(
     () => log.info({}, 'records and disk agree: ready for changes'),
     (error: unknown) =>

@@ -20,7 +20,7 @@ export function pluginServices(stores: Stores, health: Health): readonly Service
   const plugins = [contentPlugin(stores), ...stores.snapshotters.map(snapshotterPlugin)];
   return [
     contentService(stores.content),
-    snapshotsService(stores.snapshotter),
+    snapshotsService((name) => stores.snapshotter(name)),
     introspectionService({ uuid: stores.uuid, plugins: () => plugins }),
     versionService({ version: VERSION, revision: '' }),
     healthService(health),

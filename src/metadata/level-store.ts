@@ -139,7 +139,8 @@ export class LevelStore implements MetadataStore {
       throw error;
     }
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ ...tx, resolve: () => resolve(result), reject });
+      const { operations, undo } = tx;
+      this.#waiting.push({ operations, undo, resolve: () => resolve(result), reject });
       if (this.#writing) return;
       this.#writing = true;
       // Everything that this turn of the event loop brings shares the batch.

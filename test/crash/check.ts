@@ -300,7 +300,7 @@ async function storedFiles(root: string, folder: RegExp): Promise<readonly strin
 async function filesBelow(directory: string, prefix = ''): Promise<string[]> {
   const entries = await readdir(join(directory, prefix), { withFileTypes: true });
   const below = await Promise.all(
-    entries.map((entry) => {
+    entries.map(async (entry) => {
       const path = join(prefix, entry.name);
       return entry.isDirectory() ? filesBelow(directory, path) : [path];
     }),

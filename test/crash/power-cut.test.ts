@@ -3,7 +3,6 @@
 // be used and removed. The disk has a volatile cache of which a random, partly torn rest survives.
 //
 // POWER_CUTS sets the number of cuts per driver, BALLAST_SEED repeats a run (as far as timing allows).
-import { test } from 'vitest';
 import { Daemon, DRIVERS, type DriverName } from '../support/daemon.ts';
 import { mountImage } from '../support/loop-fs.ts';
 import { numberFromEnv, Random, testSeed } from '../support/random.ts';

@@ -379,10 +379,10 @@ class Run {
 
   async #restart(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
     // A daemon that is asked to end waits for the streams.
-    if (signal === 'SIGTERM') for (const ref of [...this.#writers.keys()]) await this.#close(ref);
+    if (signal === 'SIGTERM') for (const ref of this.#writers.keys()) await this.#close(ref);
     const old = this.daemon;
     await old.stop(signal);
-    for (const ref of [...this.#writers.keys()]) await this.#close(ref);
+    for (const ref of this.#writers.keys()) await this.#close(ref);
     await old[Symbol.asyncDispose]();
     this.daemon = await Daemon.start(old.options);
     if (signal === 'SIGKILL') await this.#lost();

@@ -39,7 +39,7 @@ const FILTERS: readonly { text: string; matches: (name: string, node: Node) => b
   { text: 'name==a', matches: (name) => name === 'a' },
   {
     text: 'name~="^.{1,3}$",kind!=view',
-    matches: (name, node) => [...name].length <= 3 && node.kind !== 'view',
+    matches: (name, node) => Array.from(name).length <= 3 && node.kind !== 'view',
   },
   { text: 'parent==b', matches: (_, node) => node.parent === 'b' },
   { text: 'labels."a.b/c"', matches: (_, node) => node.labels.has('a.b/c') },

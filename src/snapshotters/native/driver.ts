@@ -1,5 +1,6 @@
-import { access, chmod, mkdir, readdir } from 'node:fs/promises';
+import { chmod, mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { pathExists } from 'fs-extra/esm';
 import { background } from '../../base/context.ts';
 import { messageOf, OpError } from '../../base/errors.ts';
 import type { FileJobs } from '../../platform/platform.ts';
@@ -64,7 +65,7 @@ class NativeDriver implements SnapshotDriver {
   }
 
   async repair(node: SnapshotNode): Promise<void> {
-    if (!this.keepsDirectory(node) || (await exists(this.#pathOf(node.id)))) return;
+    if (!this.keepsDirectory(node) || (await pathExists(this.#pathOf(node.id)))) return;
     await this.create(node);
   }
 
@@ -115,9 +116,3 @@ class NativeDriver implements SnapshotDriver {
     return join(this.#folder, id);
   }
 }
-
-const exists = (path: string): Promise<boolean> =>
-  access(path).then(
-    () => true,
-    () => false,
-  );

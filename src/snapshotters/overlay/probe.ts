@@ -1,6 +1,7 @@
-import { access, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { release } from 'node:os';
 import { join } from 'node:path';
+import { pathExists } from 'fs-extra/esm';
 import { OpError } from '../../base/errors.ts';
 import type { Linux } from '../../platform/platform.ts';
 
@@ -39,7 +40,7 @@ export async function probeOverlay(root: string, linux: Linux): Promise<OverlayP
     }
     return {
       needsUserXattr,
-      knowsIndex: await exists('/sys/module/overlay/parameters/index'),
+      knowsIndex: await pathExists('/sys/module/overlay/parameters/index'),
     };
   } finally {
     await rm(folder, { recursive: true, force: true });
@@ -51,12 +52,6 @@ export function mapsIds(): boolean {
   const [major = 0, minor = 0] = release().split('.').map(Number);
   return major > 5 || (major === 5 && minor >= 19);
 }
-
-const exists = (path: string): Promise<boolean> =>
-  access(path).then(
-    () => true,
-    () => false,
-  );
 
 /** The initial user namespace maps all ids one to one. @see user_namespaces(7), uid_map */
 async function inUserNamespace(): Promise<boolean> {
