@@ -1,6 +1,6 @@
 import { OpError, quote } from './errors.ts';
 
-export type Operator = 'present' | '==' | '!=' | '~=';
+type Operator = 'present' | '==' | '!=' | '~=';
 
 /** One condition of a filter; all must hold. */
 export interface Selector {

@@ -1,8 +1,9 @@
 import type { RequestContext } from '../base/context.ts';
 import { OpError } from '../base/errors.ts';
 import { MESSAGE_BYTES_MAX } from './limits.ts';
-import type { BidiMethod, Method, ServerStreamMethod, UnaryMethod } from './service.ts';
+import type { BidiMethod, Message, Method, ServerStreamMethod, UnaryMethod } from './service.ts';
 import { OK, statusOf } from './status.ts';
+import type { CallStatus } from './status.ts';
 
 /** Answers that the client has not taken yet; at this many bytes a stream's handler waits. */
 const UNSENT_BYTES_MAX = 1 << 20;
@@ -11,14 +12,18 @@ const UNSENT_BYTES_MAX = 1 << 20;
 export interface Wire {
   /** One message, or the half-close, is reported after this. */
   startRead(): void;
-  /** `sent` is called when there is room for more, and never if the call is cancelled first. */
-  sendMessage(message: Buffer, sent: () => void): void;
+  /**
+   * `sent` is called when the message has left and its memory is free again, and maybe never if the
+   * call is cancelled first.
+   */
+  sendMessage(message: Message, sent: () => void): void;
   /** Ends the call, once all messages are out. */
-  sendStatus(status: { readonly code: number; readonly details: string }): void;
+  sendStatus(status: CallStatus): void;
 }
 
-export interface Headers {
-  get(name: string): readonly (string | Buffer)[];
+interface Headers {
+  /** Lower case. Several values are joined with ", ". */
+  get(name: string): string | undefined;
 }
 
 export interface CallOwner {
@@ -27,9 +32,11 @@ export interface CallOwner {
   callFailed(error: unknown, path: string): void;
 }
 
+export type { Message };
+
 /** What the transport tells a call. `onCancel` comes for every end, also after the status. */
 export interface CallListener {
-  onReceiveMetadata(headers: Headers): void;
+  onReceiveHeaders(headers: Headers): void;
   onReceiveMessage(message: Buffer): void;
   onReceiveHalfClose(): void;
   onCancel(): void;
@@ -79,10 +86,7 @@ class CallContext implements RequestContext {
 }
 
 /** Node joins a header that came several times with ", "; the first is the one that Go would take. */
-function firstValue(values: readonly (string | Buffer)[]): string | undefined {
-  const [value] = values;
-  return value === undefined ? undefined : String(value).split(', ', 1)[0];
-}
+const firstValue = (value: string | undefined): string | undefined => value?.split(', ', 1)[0];
 
 abstract class Call<M extends Method> implements CallListener {
   protected readonly method: M;
@@ -100,7 +104,7 @@ abstract class Call<M extends Method> implements CallListener {
     this.#owner = owner;
   }
 
-  onReceiveMetadata(headers: Headers): void {
+  onReceiveHeaders(headers: Headers): void {
     this.#ctx = new CallContext(headers);
     this.#owner.callStarted();
     this.begin(this.#ctx);
@@ -121,20 +125,19 @@ abstract class Call<M extends Method> implements CallListener {
   protected abstract abandon(): void;
 
   protected succeed(): void {
-    this.#end(OK.code, OK.message);
+    this.#end(OK);
   }
 
   protected fail(error: unknown): void {
-    const status = statusOf(error, this.cancelled, (defect) =>
-      this.#owner.callFailed(defect, this.#path),
+    this.#end(
+      statusOf(error, this.cancelled, (defect) => this.#owner.callFailed(defect, this.#path)),
     );
-    this.#end(status.code, status.message);
   }
 
-  #end(code: number, details: string): void {
+  #end(status: CallStatus): void {
     if (this.#ended) return;
     this.#ended = true;
-    if (!this.cancelled) this.wire.sendStatus({ code, details });
+    if (!this.cancelled) this.wire.sendStatus(status);
     this.#owner.callEnded();
   }
 }
@@ -172,7 +175,7 @@ class UnaryCall extends OneRequestCall<UnaryMethod> {
     try {
       const response = await this.method.handle(ctx, request);
       // The status is queued behind the message, so that both leave together.
-      if (!this.cancelled) this.wire.sendMessage(checkedBuffer(response), nothing);
+      if (!this.cancelled) this.wire.sendMessage(checked(response), nothing);
       this.succeed();
     } catch (error) {
       this.fail(error);
@@ -234,7 +237,7 @@ class BidiCall extends Call<BidiMethod> {
 class Responses {
   readonly #wire: Wire;
   #unsentBytes = 0;
-  #onRoom: (() => void) | undefined;
+  #onSent: (() => void) | undefined;
   #abandoned = false;
 
   constructor(wire: Wire) {
@@ -242,32 +245,36 @@ class Responses {
   }
 
   /** Resolves, or rejects with what the handler threw, after the handler's `finally`. */
-  async sendAll(responses: AsyncIterable<Uint8Array>): Promise<void> {
+  async sendAll(responses: AsyncIterable<Message>): Promise<void> {
     for await (const response of responses) {
       if (this.#abandoned) break;
-      const message = checkedBuffer(response);
-      this.#unsentBytes += message.length;
-      this.#wire.sendMessage(message, () => this.#sent(message.length));
-      if (this.#unsentBytes >= UNSENT_BYTES_MAX) await this.#room();
+      const bytes = lengthOf(checked(response));
+      this.#unsentBytes += bytes;
+      this.#wire.sendMessage(response, () => this.#sent(bytes));
+      // Parts may be overwritten as soon as the handler goes on.
+      const limit = response instanceof Uint8Array ? UNSENT_BYTES_MAX - 1 : 0;
+      if (this.#unsentBytes > limit) await this.#until(limit);
       if (this.#abandoned) break;
     }
   }
 
   abandon(): void {
     this.#abandoned = true;
-    this.#onRoom?.();
+    this.#onSent?.();
   }
 
   #sent(bytes: number): void {
     this.#unsentBytes -= bytes;
-    if (this.#unsentBytes < UNSENT_BYTES_MAX) this.#onRoom?.();
+    this.#onSent?.();
   }
 
-  #room(): Promise<void> {
-    return new Promise((resolve) => {
-      this.#onRoom = resolve;
-      if (this.#abandoned) resolve();
-    });
+  /** Resolves when no more than `bytes` are still to be sent, or there is nobody to send them to. */
+  async #until(bytes: number): Promise<void> {
+    while (this.#unsentBytes > bytes && !this.#abandoned) {
+      await new Promise<void>((resolve) => {
+        this.#onSent = resolve;
+      });
+    }
   }
 }
 
@@ -337,14 +344,16 @@ const nothing = (): void => undefined;
 const cancelledError = (): OpError => new OpError('Canceled', 'the client is gone');
 
 /** @throws OpError ResourceExhausted where the client would refuse it */
-function checkedBuffer(bytes: Uint8Array): Buffer {
-  if (bytes.length > MESSAGE_BYTES_MAX) {
-    throw new OpError(
-      'ResourceExhausted',
-      `the answer has ${bytes.length} bytes, a message at most ${MESSAGE_BYTES_MAX}: ask for less`,
-    );
-  }
-  return Buffer.isBuffer(bytes)
-    ? bytes
-    : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+function checked(message: Message): Message {
+  const bytes = lengthOf(message);
+  if (bytes <= MESSAGE_BYTES_MAX) return message;
+  throw new OpError(
+    'ResourceExhausted',
+    `the answer has ${bytes} bytes, a message at most ${MESSAGE_BYTES_MAX}: ask for less`,
+  );
+}
+
+function lengthOf(message: Message): number {
+  if (message instanceof Uint8Array) return message.length;
+  return message.reduce((sum, part) => sum + part.length, 0);
 }

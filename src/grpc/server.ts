@@ -1,10 +1,8 @@
-import { EventEmitter } from 'node:events';
-import type { ServerHttp2Session } from 'node:http2';
+import * as http2 from 'node:http2';
 import type { Server as NetServer, Socket } from 'node:net';
-import * as grpc from '@grpc/grpc-js';
-import type { CallListener, CallOwner } from './call.ts';
-import { makeCall } from './call.ts';
-import { MESSAGE_BYTES_MAX, STREAM_RESETS_MAX } from './limits.ts';
+import type { CallOwner } from './call.ts';
+import { GRPC_CONTENT_TYPE, Http2Wire, unimplemented } from './http2-wire.ts';
+import { STREAM_RESETS_MAX } from './limits.ts';
 import type { Method, Service } from './service.ts';
 
 /** Node's default of 64 KiB per stream makes a message of 8 MiB wait for 128 round trips. */
@@ -12,7 +10,16 @@ const STREAM_WINDOW_BYTES = 1 << 20;
 const CONNECTION_WINDOW_BYTES = 8 << 20;
 /** containerd has one connection for all its plugins and holds a stream per open writer. */
 const STREAMS_MAX = 10_000;
+/** How long answers that are on their way may take to leave. */
 const FLUSH_MS = 1000;
+
+const HTTP2_OPTIONS: http2.ServerOptions = {
+  settings: { initialWindowSize: STREAM_WINDOW_BYTES, maxConcurrentStreams: STREAMS_MAX },
+  streamResetBurst: STREAM_RESETS_MAX,
+  streamResetRate: STREAM_RESETS_MAX,
+  // In megabytes; beyond it Node refuses streams. What may be in memory is bounded by call.ts.
+  maxSessionMemory: 1 << 20,
+};
 
 export interface GrpcServerOptions {
   readonly services: readonly Service[];
@@ -20,17 +27,14 @@ export interface GrpcServerOptions {
   readonly onDefect: (error: unknown, method: string) => void;
 }
 
-/**
- * Serves our services over the connections of a listening net.Server. This is the one place that
- * knows that grpc-js does it. An interceptor takes each call before grpc-js's own handling, which
- * gives exact control over reads and costs no stream objects.
- */
+/** Serves our services as gRPC over HTTP/2 without TLS, on the connections of a listening net.Server. */
 export class GrpcServer implements CallOwner {
   readonly #onDefect: (error: unknown, method: string) => void;
   readonly #methods: ReadonlyMap<string, Method>;
-  readonly #injector: grpc.ConnectionInjector;
+  readonly #http2: http2.Http2Server;
   readonly #listeners = new Set<NetServer>();
   readonly #sockets = new Set<Socket>();
+  readonly #sessions = new Set<http2.ServerHttp2Session>();
   #runningCalls = 0;
   /** Called when a call or a connection has ended. */
   #checkIdle = (): void => undefined;
@@ -38,19 +42,11 @@ export class GrpcServer implements CallOwner {
   constructor({ services, onDefect }: GrpcServerOptions) {
     this.#onDefect = onDefect;
     this.#methods = methodsByPath(services);
-    const server = new grpc.Server({
-      'grpc.max_receive_message_length': MESSAGE_BYTES_MAX,
-      'grpc.max_send_message_length': MESSAGE_BYTES_MAX,
-      'grpc.max_concurrent_streams': STREAMS_MAX,
-      'grpc.enable_channelz': 0,
-      interceptors: [(descriptor, call) => this.#take(descriptor.path, call)],
-    });
-    for (const path of this.#methods.keys()) {
-      server.register(path, neverCalled, asItIs, asItIs, 'bidi');
-    }
-    setStreamWindow(server);
-    this.#injector = server.createConnectionInjector(grpc.ServerCredentials.createInsecure());
-    setConnectionWindow(server);
+    this.#http2 = http2.createServer(HTTP2_OPTIONS);
+    this.#http2.on('session', (session) => this.#serveSession(session));
+    this.#http2.on('stream', (stream, headers) => this.#serveStream(stream, headers));
+    // The connection is closed by then: bytes that are not HTTP/2, or a client that broke its rules.
+    this.#http2.on('sessionError', () => undefined);
   }
 
   /** Serves what `listener` accepts from now on, and closes it in the end. */
@@ -67,7 +63,7 @@ export class GrpcServer implements CallOwner {
         this.#sockets.delete(socket);
         this.#checkIdle();
       });
-      this.#injector.injectConnection(socket);
+      this.#http2.emit('connection', socket);
     });
   }
 
@@ -78,12 +74,15 @@ export class GrpcServer implements CallOwner {
   async close({ graceMs }: { readonly graceMs: number }): Promise<void> {
     for (const listener of this.#listeners) listener.close();
     this.#listeners.clear();
-    this.#injector.drain(graceMs);
+    for (const session of this.#sessions) session.close();
+    const cutOff = setTimeout(() => {
+      for (const session of this.#sessions) session.destroy();
+    }, graceMs);
     await this.#idle(() => this.#runningCalls === 0, 2 * graceMs);
+    clearTimeout(cutOff);
     // The last answers are on their way; a client that does not take them must not hold us up.
     await this.#idle(() => this.#sockets.size === 0, Math.min(graceMs, FLUSH_MS));
     for (const socket of this.#sockets) socket.destroy();
-    this.#injector.destroy();
   }
 
   callStarted(): void {
@@ -99,10 +98,25 @@ export class GrpcServer implements CallOwner {
     this.#onDefect(error, path);
   }
 
-  #take(path: string, call: grpc.ServerInterceptingCallInterface): grpc.ServerInterceptingCall {
+  #serveSession(session: http2.ServerHttp2Session): void {
+    this.#sessions.add(session);
+    session.once('close', () => this.#sessions.delete(session));
+    if (!session.destroyed) session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
+  }
+
+  #serveStream(stream: http2.ServerHttp2Stream, headers: http2.IncomingHttpHeaders): void {
+    // Each error comes with a close, which ends the call.
+    stream.on('error', () => undefined);
+    // Cancelled before we came to it: there is nobody to answer, and no close to come.
+    if (stream.destroyed || stream.closed) return;
+    if (headers['content-type']?.startsWith(GRPC_CONTENT_TYPE) !== true) {
+      stream.respond({ ':status': 415 }, { endStream: true });
+      return;
+    }
+    const path = headers[':path'] ?? '';
     const method = this.#methods.get(path);
-    if (method === undefined) throw new Error(`${path}: registered without a method`);
-    return new TakenCall(call, makeCall(path, method, call, this));
+    if (method === undefined) unimplemented(stream, path);
+    else new Http2Wire(stream, headers, method.kind !== 'bidi').serve(path, method, this);
   }
 
   async #idle(isIdle: () => boolean, timeoutMs: number): Promise<void> {
@@ -117,22 +131,6 @@ export class GrpcServer implements CallOwner {
   }
 }
 
-/** A call whose events go to our listener; the one that grpc-js brings is dropped. */
-class TakenCall extends grpc.ServerInterceptingCall {
-  readonly #call: grpc.ServerInterceptingCallInterface;
-  readonly #listener: CallListener;
-
-  constructor(call: grpc.ServerInterceptingCallInterface, listener: CallListener) {
-    super(call);
-    this.#call = call;
-    this.#listener = listener;
-  }
-
-  override start(): void {
-    this.#call.start(this.#listener);
-  }
-}
-
 function methodsByPath(services: readonly Service[]): Map<string, Method> {
   const methods = new Map<string, Method>();
   for (const service of services) {
@@ -141,35 +139,4 @@ function methodsByPath(services: readonly Service[]): Map<string, Method> {
     }
   }
   return methods;
-}
-
-function neverCalled(): never {
-  throw new Error('a call was not taken by the interceptor');
-}
-
-const asItIs = (message: Buffer): Buffer => message;
-
-/** A grpc-js server has no option for the windows (its clients have): these are its private fields. */
-function setStreamWindow(server: grpc.Server): void {
-  const options: unknown = Reflect.get(server, 'commonServerOptions');
-  if (typeof options !== 'object' || options === null) {
-    throw new Error('grpc-js: commonServerOptions is no longer there');
-  }
-  Reflect.set(options, 'streamResetBurst', STREAM_RESETS_MAX);
-  Reflect.set(options, 'streamResetRate', STREAM_RESETS_MAX);
-  Reflect.set(options, 'settings', {
-    maxConcurrentStreams: STREAMS_MAX,
-    initialWindowSize: STREAM_WINDOW_BYTES,
-  });
-}
-
-function setConnectionWindow(server: grpc.Server): void {
-  const servers: unknown = Reflect.get(server, 'http2Servers');
-  const [http2Server]: unknown[] = servers instanceof Map ? [...servers.keys()] : [];
-  if (!(http2Server instanceof EventEmitter)) {
-    throw new Error('grpc-js: http2Servers is no longer there');
-  }
-  http2Server.on('session', (session: ServerHttp2Session) => {
-    session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
-  });
 }

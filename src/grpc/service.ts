@@ -11,11 +11,17 @@ export interface Service {
   readonly methods: Readonly<Record<string, Method>>;
 }
 
+/**
+ * One message: its bytes, whose memory becomes the transport's, or parts, which are not copied and must
+ * stay as they are until the stream asks its handler for the next message.
+ */
+export type Message = Uint8Array | readonly Uint8Array[];
+
 export type Method = UnaryMethod | ServerStreamMethod | BidiMethod;
 
 export interface UnaryMethod {
   readonly kind: 'unary';
-  handle(ctx: RequestContext, request: Uint8Array): Promise<Uint8Array>;
+  handle(ctx: RequestContext, request: Uint8Array): Promise<Message>;
 }
 
 /**
@@ -25,7 +31,7 @@ export interface UnaryMethod {
  */
 export interface ServerStreamMethod {
   readonly kind: 'serverStream';
-  handle(ctx: RequestContext, request: Uint8Array): AsyncIterable<Uint8Array>;
+  handle(ctx: RequestContext, request: Uint8Array): AsyncIterable<Message>;
 }
 
 /**
@@ -35,7 +41,7 @@ export interface ServerStreamMethod {
  */
 export interface BidiMethod {
   readonly kind: 'bidi';
-  handle(ctx: RequestContext, requests: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array>;
+  handle(ctx: RequestContext, requests: AsyncIterable<Uint8Array>): AsyncIterable<Message>;
 }
 
 /** What a generated codec can do. */
@@ -43,7 +49,7 @@ export interface RequestCodec<Message> {
   decode(bytes: Uint8Array): Message;
 }
 export interface ResponseCodec<Properties> {
-  encode(message: Properties): { finish(): Uint8Array };
+  encode(message: Properties): { finish(): Message };
 }
 
 export function unary<Request, Response>(

@@ -6,25 +6,27 @@ const DATA_TAG = 0x12;
 /** Two tags, an int64, a length of 32 bits. */
 const HEADER_BYTES_MAX = 2 + 10 + 5;
 
-/**
- * Encodes a chunk of a blob with one copy, where protobufjs would make several; the memory of `data`
- * may be used again afterwards.
- */
+/** Larger chunks are sent from where they are. */
+const COPIED_BYTES_MAX = 16 << 10;
+
+/** Encodes a chunk of a blob, which protobufjs would copy; `data` must stay as it is until it is sent. */
 export const readResponse: ResponseCodec<{ readonly offset: number; readonly data: Uint8Array }> = {
   encode: ({ offset, data }) => ({
     finish: () => {
-      const message = Buffer.allocUnsafe(HEADER_BYTES_MAX + data.length);
+      const copied = data.length <= COPIED_BYTES_MAX ? data.length : 0;
+      const message = Buffer.allocUnsafe(HEADER_BYTES_MAX + copied);
       let position = 0;
       if (offset > 0) {
         message[position++] = OFFSET_TAG;
         position = putVarint(message, position, offset);
       }
-      if (data.length > 0) {
-        message[position++] = DATA_TAG;
-        position = putVarint(message, position, data.length);
+      message[position++] = DATA_TAG;
+      position = putVarint(message, position, data.length);
+      if (copied === data.length) {
         message.set(data, position);
+        return message.subarray(0, position + copied);
       }
-      return message.subarray(0, position + data.length);
+      return [message.subarray(0, position), data];
     },
   }),
 };
