@@ -34,11 +34,16 @@ export class SlowDisk implements AsyncDisposable {
     this.path = join(folder, 'fs');
   }
 
-  static async up(options: { sizeMb?: number; syncUs?: number } = {}): Promise<SlowDisk> {
+  static async up(
+    options: { sizeMb?: number; syncUs?: number; fileSystem?: 'ext4' | 'btrfs' | 'xfs' } = {},
+  ): Promise<SlowDisk> {
     if (slowDiskMissing) throw new Error(slowDiskMissing);
     const folder = await makeTemporaryRoot('slowdisk');
-    const { sizeMb = 2048, syncUs = 0 } = options;
-    await run(script, ['up', folder, '--size', `${sizeMb}M`, '--sync-us', String(syncUs)]);
+    const { sizeMb = 2048, syncUs = 0, fileSystem = 'ext4' } = options;
+    await run(script, [
+      ...['up', folder, '--size', `${sizeMb}M`, '--fs', fileSystem],
+      ...['--sync-us', String(syncUs)],
+    ]);
     return new SlowDisk(folder);
   }
 

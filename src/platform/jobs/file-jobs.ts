@@ -171,7 +171,8 @@ class ThreadedFileJobs implements FileJobs {
     fileSystem: string | undefined,
   ): Promise<readonly Outcome<TreeSize | 'large'>[]> {
     const toMeasure = paths.filter((path) => path !== undefined);
-    const sealed = await this.#onThread('sealTrees', { paths: toMeasure, fileSystem });
+    const wholly = toMeasure.length < paths.length;
+    const sealed = await this.#onThread('sealTrees', { paths: toMeasure, fileSystem, wholly });
     const answers = sealed.values();
     return paths.map((path) => {
       const tree = path === undefined ? NOTHING : answers.next().value;

@@ -5,26 +5,49 @@ import type { TreeSize } from '../platform.ts';
 import { never } from './cancellation.ts';
 import { measureTree, type Budget } from './measure-tree.ts';
 import { encodeError, type EncodedError } from './protocol.ts';
+import { syncTree } from './sync-tree.ts';
 
 /** Larger trees are measured apart, so that the small ones of the group need not wait for them. */
 const BUDGET: Budget = { entries: 1000, ms: 20 };
 
+/** Trees that together have no more inodes than this, nearly all directories, are synced one by one. */
+const APART_INODES_MAX = 16;
+const APART_FILES_MAX = 1;
+
 export interface SealRequest {
   readonly paths: readonly string[];
-  /** To be flushed after the measuring; none: only measure. */
+  /** To be flushed after the measuring; none: only measure. Holds all the paths. */
   readonly fileSystem: string | undefined;
+  /** Someone wants all of the file system on disk, not just these trees. */
+  readonly wholly: boolean;
 }
 
 export type Sealed = { readonly size: TreeSize } | { readonly error: EncodedError } | 'large';
 
 /**
- * Measures each tree and flushes the file system once, so that all of them are on disk.
+ * Measures each tree and brings all of them to the disk together. Those found large are not: they have
+ * to be flushed when they were measured.
  * @throws SyncFailure
  */
-export function sealTrees(request: SealRequest): readonly Sealed[] {
-  const sealed = request.paths.map(measureSmall);
-  if (request.fileSystem !== undefined) flushFileSystem(request.fileSystem);
+export function sealTrees({ paths, fileSystem, wholly }: SealRequest): readonly Sealed[] {
+  const sealed = paths.map(measureSmall);
+  if (fileSystem === undefined) return sealed;
+  if (wholly || !syncApart(paths, sealed, fileSystem)) flushFileSystem(fileSystem);
   return sealed;
+}
+
+/** @returns false when the file system has to be flushed after all */
+function syncApart(
+  paths: readonly string[],
+  sealed: readonly Sealed[],
+  fileSystem: string,
+): boolean {
+  const inodes = sealed.map((tree) =>
+    typeof tree === 'object' && 'size' in tree ? tree.size.inodes : 0,
+  );
+  if (inodes.reduce((sum, count) => sum + count, 0) > APART_INODES_MAX) return false;
+  const allowance = { files: APART_FILES_MAX };
+  return paths.every((path, index) => inodes[index] === 0 || syncTree(path, fileSystem, allowance));
 }
 
 function measureSmall(path: string): Sealed {
