@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
+import type { Dirent } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { background } from '../../src/base/context.ts';
@@ -221,8 +222,13 @@ class Checker {
     return undefined;
   }
 
-  /** The bytes an ingest holds are the first ones of its content. */
+  /**
+   * The bytes an ingest holds are the first ones of its content. After a power cut they need not be:
+   * a file system may keep the size of bytes that never reached the disk, and no Commit takes them
+   * (invariant 9 of docs/durability.md).
+   */
   async #prefix(state: IngestState): Promise<void> {
+    if (this.#crash === 'power cut') return;
     const bytes = bytesOf(state.content.seed, state.content.size).subarray(0, state.held);
     const expected = digestOf('sha256', createHash('sha256').update(bytes).digest('hex'));
     const writer = await this.#client.content.writer(background, state.ref, {});
@@ -283,7 +289,7 @@ export async function dismantle(daemon: Daemon): Promise<void> {
 
 /** All files that lie somewhere below a folder of such a name. */
 async function storedFiles(root: string, folder: RegExp): Promise<readonly string[]> {
-  const entries = await readdir(root, { withFileTypes: true });
+  const entries = await entriesOf(root);
   const below = await Promise.all(
     entries
       .filter((entry) => entry.isDirectory())
@@ -298,7 +304,7 @@ async function storedFiles(root: string, folder: RegExp): Promise<readonly strin
 
 /** Paths of all that is no directory, relative. What vanishes meanwhile is not there. */
 async function filesBelow(directory: string, prefix = ''): Promise<string[]> {
-  const entries = await readdir(join(directory, prefix), { withFileTypes: true });
+  const entries = await entriesOf(join(directory, prefix));
   const below = await Promise.all(
     entries.map(async (entry) => {
       const path = join(prefix, entry.name);
@@ -306,6 +312,15 @@ async function filesBelow(directory: string, prefix = ''): Promise<string[]> {
     }),
   );
   return below.flat();
+}
+
+async function entriesOf(directory: string): Promise<readonly Dirent[]> {
+  try {
+    return await readdir(directory, { withFileTypes: true });
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return [];
+    throw error;
+  }
 }
 
 /** One line for a message; Maps are shown. */

@@ -3,6 +3,7 @@ import { watch } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { connect as dial } from 'node:net';
 import { dirname, join } from 'node:path';
+import { messageOf } from '../../src/base/errors.ts';
 import { connect, type Client } from './client.ts';
 import { PATIENCE_MS, within } from './patience.ts';
 import { makeTemporaryRoot, repository } from './temporary.ts';
@@ -90,7 +91,9 @@ export class Daemon implements AsyncDisposable {
       return daemon;
     } catch (error) {
       await daemon[Symbol.asyncDispose]();
-      throw error;
+      throw new Error(`${SERVER} did not start: ${messageOf(error)}: ${daemon.stderr}`, {
+        cause: error,
+      });
     }
   }
 
@@ -144,10 +147,8 @@ export class Daemon implements AsyncDisposable {
   async #listening(): Promise<void> {
     let wake = (): void => {};
     const folder = watch(dirname(this.socket), () => wake());
-    const failed = this.exited.then((exit) => {
-      const command = this.#process.spawnargs.join(' ');
-      const how = exit.code ?? exit.signal;
-      throw new Error(`${command} ended with ${how} before it served: ${this.#stderr}`);
+    const failed = this.exited.then(({ code, signal }) => {
+      throw new Error(`it ended with ${code ?? signal}`);
     });
     try {
       for (const until = Date.now() + PATIENCE_MS; !(await accepts(this.socket));) {

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { readFile, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { run } from './run.ts';
 import { makeTemporaryRoot, repository } from './temporary.ts';
@@ -26,6 +26,7 @@ export interface DiskCounts {
  */
 export class SlowDisk implements AsyncDisposable {
   readonly #folder: string;
+  readonly #devices: string[] = [];
   /** Where the file system is mounted. */
   readonly path: string;
 
@@ -58,10 +59,15 @@ export class SlowDisk implements AsyncDisposable {
     await this.set({ hang: 'none', sync_errno: 0, write_errno: 0, read_errno: 0, drop: 0 });
   }
 
-  /** As after the supervisor replaced the machine: what is on the disk counts, nothing in memory. */
+  /**
+   * What is on the disk counts from here on, nothing in memory. By another loop device, as a mount
+   * namespace of somebody else may keep the file system of the first one alive, in its broken state.
+   */
   async remount(): Promise<void> {
-    const device = (await readFile(join(this.#folder, 'loop'), 'utf8')).trim();
     await run('umount', [this.path]);
+    const disk = join(this.#folder, 'fuse/disk');
+    const device = (await run('losetup', ['-f', '--show', disk])).trim();
+    this.#devices.push(device);
     await run('mount', [device, this.path]);
   }
 
@@ -85,6 +91,8 @@ export class SlowDisk implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.heal();
+    await run('umount', [this.path]).catch(() => run('umount', ['-l', this.path]));
+    for (const device of this.#devices) await run('losetup', ['-d', device]);
     await run(script, ['down', this.#folder]);
     await rm(this.#folder, { recursive: true, force: true, maxRetries: 3 });
   }
