@@ -81,8 +81,9 @@ export interface FileJobs extends AsyncDisposable {
   /** Removes each path and all below it, without following links or crossing mounts; absent is fine. */
   removeTrees(paths: readonly string[], signal: AbortSignal): Promise<void>;
   /**
-   * Measures the tree and flushes its file system. Calls for the same `fileSystem` that come together
-   * share one flush. With `flush: false` only measured.
+   * Measures the tree and brings it to the disk, with the directories above it up to `fileSystem`, a
+   * directory of the same file system. Calls for one `fileSystem` that come together share a flush of
+   * all of it; a few small directories are synced by themselves. With `flush: false` only measured.
    */
   sealTree(
     path: string,

@@ -7,6 +7,9 @@ import { Thread } from './thread.ts';
 const MADE_AT_ONCE = 1;
 const WAIT_MS = 2;
 
+/** Starting one takes 30 ms, which somebody waits for: the last one stays that much longer. */
+const LAST_STAYS_TIMES = 30;
+
 interface IdleThread {
   readonly thread: Thread;
   readonly since: number;
@@ -83,7 +86,8 @@ export class Threads implements AsyncDisposable {
       const oldest = this.#idle[0];
       this.#timer = undefined;
       if (oldest === undefined) return;
-      const dueMs = oldest.since + this.#idleMs - now;
+      const staysMs = this.#made === 1 ? this.#idleMs * LAST_STAYS_TIMES : this.#idleMs;
+      const dueMs = oldest.since + staysMs - now;
       if (dueMs > 0) {
         this.#timer = setTimeout(() => this.#endIdle(), dueMs + 1).unref();
         return;
