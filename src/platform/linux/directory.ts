@@ -4,11 +4,7 @@ import { libc, type Bytes } from './ffi.ts';
 import { close, openat, openChildDirectory, O, Stat, cstring } from './files.ts';
 
 /** d_type of readdir(3). */
-<<<<<<< HEAD
-export const DT = { directory: 4, file: 8 } as const;
-=======
-export const DT = { unknown: 0, directory: 4 } as const;
->>>>>>> 5cbc82a (overlay: a root on a full disk is opened; the probes need no room that is not there)
+export const DT = { unknown: 0, directory: 4, file: 8 } as const;
 
 const ENTRIES_BYTES = 64 * 1024;
 const DOT = 0x2e;

@@ -22,7 +22,7 @@ export async function probeOverlay(root: string, linux: Linux): Promise<OverlayP
       `${root}: its file system does not report file types (d_type), which overlay needs: use ext4, btrfs, or xfs made with ftype=1`,
     );
   }
-  const knowsIndex = await exists('/sys/module/overlay/parameters/index');
+  const knowsIndex = await pathExists('/sys/module/overlay/parameters/index');
   let folder: string | undefined;
   try {
     folder = await mkdtemp(join(root, 'probe-'));
@@ -36,18 +36,11 @@ export async function probeOverlay(root: string, linux: Linux): Promise<OverlayP
         `${root}: this kernel cannot mount overlay there (a root on overlay itself, or no overlay module): use another root or the native driver`,
       );
     }
-<<<<<<< HEAD
-    return {
-      needsUserXattr,
-      knowsIndex: await pathExists('/sys/module/overlay/parameters/index'),
-    };
-=======
     return { needsUserXattr, knowsIndex };
   } catch (error) {
     // What is stored on a full disk must stay readable and removable: an earlier start has probed it.
     if (isDiskFull(error)) return { needsUserXattr: await inUserNamespace(), knowsIndex };
     throw error;
->>>>>>> 5cbc82a (overlay: a root on a full disk is opened; the probes need no room that is not there)
   } finally {
     if (folder !== undefined) await rm(folder, { recursive: true, force: true });
   }
