@@ -1,4 +1,4 @@
-import { chmod, chown, mkdir, unlink } from 'node:fs/promises';
+import { chmod, chown, lstat, mkdir, unlink } from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { messageOf, OpError } from '../base/errors.ts';
@@ -92,6 +92,15 @@ async function isAnswered(socket: string): Promise<boolean> {
     });
     probe.once('error', (error) => resolve('code' in error ? String(error.code) : 'unknown'));
   });
-  if (code === 'ECONNREFUSED') await unlink(socket);
+  if (code === 'ECONNREFUSED') {
+    // Any file refuses connections.
+    if (!(await lstat(socket)).isSocket()) {
+      throw new OpError(
+        'FailedPrecondition',
+        `socket ${socket}: a file that is no socket is in its place: move it away, or name another path`,
+      );
+    }
+    await unlink(socket);
+  }
   return code === '';
 }

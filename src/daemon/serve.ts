@@ -1,4 +1,3 @@
-import type { Server } from 'node:net';
 import { messageOf, SyncFailure } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { GrpcServer } from '../grpc/server.ts';
@@ -37,7 +36,8 @@ export async function serve(config: DaemonConfig, log: Log, workerPath: string):
   try {
     stores = await compose(config, { log, workerPath, onFatal: die });
   } catch (error) {
-    await closed(listener.server);
+    // Not awaited: clients that are connected already would hold up the end.
+    listener.server.close();
     throw error;
   }
   // Until here a signal ends the process at once: nothing has been acknowledged, and a crash is safe.
@@ -86,6 +86,3 @@ function signalled(): Promise<string> {
     for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => resolve(signal));
   });
 }
-
-const closed = (server: Server): Promise<void> =>
-  new Promise((resolve) => server.close(() => resolve()));

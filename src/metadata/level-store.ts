@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { Level } from 'level';
 import { messageOf, OpError } from '../base/errors.ts';
+import { differsFromNote, leaveNote, removeNote } from './closing-note.ts';
 import type { MetadataStore, UpdateOptions, WriteTx } from './metadata.ts';
 
 type Operation =
@@ -86,9 +87,12 @@ export class LevelStore implements MetadataStore {
    * is changed then); ResourceExhausted the disk is full
    */
   static async open(options: LevelStoreOptions): Promise<LevelStore> {
-    const store = new LevelStore(options, await openLevel(options.path));
+    const difference = await differsFromNote(options.path);
+    if (difference !== undefined) throw damaged(options.path, difference);
+    const store = new LevelStore(options, await openWithReserve(options));
     try {
       await store.#load();
+      await removeNote(options.path);
       await store.#takeReserve();
     } catch (error) {
       await store.#level.close();
@@ -127,6 +131,8 @@ export class LevelStore implements MetadataStore {
     await this.settled();
     this.#stopped = true;
     await this.#level.close();
+    // Without room for it the next start is as after a crash.
+    await leaveNote(this.#options.path).catch(() => undefined);
   }
 
   #enqueue<T>(change: (tx: WriteTx) => T): Promise<T> {
@@ -281,6 +287,17 @@ const damaged = (path: string, how: string): OpError =>
     'DataLoss',
     `metadata store ${path} is damaged: ${how}; nothing was changed: restore it from a copy, or move the root away to start empty`,
   );
+
+/** Opening writes a few files anew: on a full disk the reserve makes room for them. */
+async function openWithReserve(options: LevelStoreOptions): Promise<Level<string, string>> {
+  try {
+    return await openLevel(options.path);
+  } catch (error) {
+    if (!(error instanceof DiskFull)) throw error;
+    await unlink(options.reserve).catch(() => undefined);
+    return openLevel(options.path);
+  }
+}
 
 async function openLevel(path: string): Promise<Level<string, string>> {
   const level = new Level<string, string>(path, {

@@ -4,7 +4,7 @@ import { libc, type Bytes } from './ffi.ts';
 import { close, openat, openChildDirectory, O, Stat, cstring } from './files.ts';
 
 /** d_type of readdir(3). */
-export const DT = { directory: 4, file: 8 } as const;
+export const DT = { unknown: 0, directory: 4, file: 8 } as const;
 
 const ENTRIES_BYTES = 64 * 1024;
 const DOT = 0x2e;

@@ -36,9 +36,20 @@ function flush(path: string): void {
   }
 }
 
-/** `.` and `..` have a type on every file system, so a directory of our own is looked at. */
+/**
+ * `.` and `..` have a type on every file system, so something else is looked at: what is there, which
+ * takes no room, or a directory of our own.
+ */
 function supportsDType(directory: string): boolean {
   try {
+    let known: boolean | undefined;
+    onDirectory(directory, (fd) =>
+      readDirectory(fd, (_name, type) => {
+        known = type !== DT.unknown;
+        return false;
+      }),
+    );
+    if (known !== undefined) return known;
     const probe = mkdtempSync(join(directory, '.d-type-'));
     try {
       mkdirSync(join(probe, 'directory'));

@@ -3,6 +3,7 @@ import { release } from 'node:os';
 import { join } from 'node:path';
 import { pathExists } from 'fs-extra/esm';
 import { OpError } from '../../base/errors.ts';
+import { isDiskFull } from '../../platform/linux/errno.ts';
 import type { Linux } from '../../platform/platform.ts';
 
 /** What this kernel and file system let the driver do. */
@@ -21,14 +22,11 @@ export async function probeOverlay(root: string, linux: Linux): Promise<OverlayP
       `${root}: its file system does not report file types (d_type), which overlay needs: use ext4, btrfs, or xfs made with ftype=1`,
     );
   }
-  const folder = await mkdtemp(join(root, 'probe-'));
+  const knowsIndex = await pathExists('/sys/module/overlay/parameters/index');
+  let folder: string | undefined;
   try {
-    const [lower, upper, work] = ['lower', 'upper', 'work'].map((name) => join(folder, name)) as [
-      string,
-      string,
-      string,
-    ];
-    for (const path of [lower, upper, work]) await mkdir(path);
+    folder = await mkdtemp(join(root, 'probe-'));
+    const [lower, upper, work] = await makeDirectories(folder);
     const works = (options: readonly string[]): boolean =>
       linux.canMountOverlay({ lower, upper, work, options });
     const needsUserXattr = (await inUserNamespace()) && works(['userxattr']);
@@ -38,13 +36,20 @@ export async function probeOverlay(root: string, linux: Linux): Promise<OverlayP
         `${root}: this kernel cannot mount overlay there (a root on overlay itself, or no overlay module): use another root or the native driver`,
       );
     }
-    return {
-      needsUserXattr,
-      knowsIndex: await pathExists('/sys/module/overlay/parameters/index'),
-    };
+    return { needsUserXattr, knowsIndex };
+  } catch (error) {
+    // What is stored on a full disk must stay readable and removable: an earlier start has probed it.
+    if (isDiskFull(error)) return { needsUserXattr: await inUserNamespace(), knowsIndex };
+    throw error;
   } finally {
-    await rm(folder, { recursive: true, force: true });
+    if (folder !== undefined) await rm(folder, { recursive: true, force: true });
   }
+}
+
+async function makeDirectories(folder: string): Promise<readonly [string, string, string]> {
+  const paths = [join(folder, 'lower'), join(folder, 'upper'), join(folder, 'work')] as const;
+  for (const path of paths) await mkdir(path);
+  return paths;
 }
 
 /** Linux 5.19 is the first that lets overlay stand on id-mapped mounts. */
