@@ -42,8 +42,14 @@ export class SlowDisk implements AsyncDisposable {
     const folder = await makeTemporaryRoot('slowdisk');
     const { sizeMb = 2048, syncUs = 0, fileSystem = 'ext4' } = options;
     await run(script, [
-      ...['up', folder, '--size', `${sizeMb}M`, '--fs', fileSystem],
-      ...['--sync-us', String(syncUs)],
+      'up',
+      folder,
+      '--size',
+      `${sizeMb}M`,
+      '--fs',
+      fileSystem,
+      '--sync-us',
+      String(syncUs),
     ]);
     return new SlowDisk(folder);
   }
