@@ -74,12 +74,16 @@ export const openBidi = (
 ): grpc.ClientDuplexStream<Buffer, Buffer> =>
   client.makeBidiStreamRequest(`/test.Test/${method}`, asItIs, asItIs, new grpc.Metadata(), {});
 
-export const openStream = ({ client }: Served, method: string): grpc.ClientReadableStream<Buffer> =>
+export const openStream = (
+  { client }: Served,
+  method: string,
+  request = Buffer.from('x'),
+): grpc.ClientReadableStream<Buffer> =>
   client.makeServerStreamRequest(
     `/test.Test/${method}`,
     asItIs,
     asItIs,
-    Buffer.from('x'),
+    request,
     new grpc.Metadata(),
     {},
   );

@@ -1,6 +1,11 @@
 import * as grpc from '@grpc/grpc-js';
 import { expect, test } from 'vitest';
 import { OpError } from '../../src/base/errors.ts';
+import { NO_LABELS } from '../../src/base/labels.ts';
+import type { Labels } from '../../src/base/labels.ts';
+import { containerd } from '../../src/grpc/gen/wire.js';
+import { serverStream } from '../../src/grpc/service.ts';
+import { packed } from '../../src/grpc/services/packing.ts';
 import { call, echo, MiB, moment, openBidi, openStream, serve } from '../support/served.ts';
 
 test('a stream goes no faster than its client, and its handler ends when the client cancels', async () => {
@@ -206,4 +211,23 @@ test('hundreds of streams are open at once on one connection', async () => {
   await Promise.all(answers);
   expect(await call(served, 'Echo', Buffer.from('y'))).toEqual(Buffer.from('y'));
   for (const stream of streams) stream.end();
+});
+
+test('a long list from memory does not keep other calls waiting', async () => {
+  let listed = 0;
+  async function* infos(): AsyncIterable<{ name: string; labels: Labels }> {
+    for (; listed < 100_000; listed++) yield { name: `snapshot ${listed}`, labels: NO_LABELS };
+  }
+  const { ListSnapshotsRequest, ListSnapshotsResponse } = containerd.services.snapshots.v1;
+  await using served = await serve({
+    Echo: echo,
+    List: serverStream(ListSnapshotsRequest, ListSnapshotsResponse, () =>
+      packed(infos(), (info) => ({ info: info.map(({ name }) => ({ name })) })),
+    ),
+  });
+  const stream = openStream(served, 'List', Buffer.alloc(0));
+  await new Promise((resolve) => stream.once('data', resolve));
+  await call(served, 'Echo', Buffer.from('x'));
+  expect(listed).toBeLessThan(100_000);
+  await stream.resume().toArray();
 });
