@@ -16,8 +16,8 @@ import {
   mkdirat,
   mknodat,
   O,
-  open,
   openat,
+  openDirectory,
   readlinkat,
   Stat,
   symlinkat,
@@ -82,9 +82,8 @@ class TreeCopy {
   }
 
   run(from: string, to: string): void {
-    const flags = O.RDONLY | O.DIRECTORY | O.NOFOLLOW;
-    using source = new DirectoryChain(open(from, flags));
-    using target = new DirectoryChain(open(to, flags));
+    using source = new DirectoryChain(openDirectory(from));
+    using target = new DirectoryChain(openDirectory(to));
     this.#stat.readOpen(source.fd);
     this.#fill(source, target, cstring('.'));
     while (this.#levels.length > 0) this.#step(source, target);

@@ -1,7 +1,7 @@
 import { DirectoryChain, readDirectory } from '../linux/directory.ts';
 import { ERRNO, fromSystemError, isErrno } from '../linux/errno.ts';
 import type { Bytes } from '../linux/ffi.ts';
-import { O, open, Stat, TYPE } from '../linux/files.ts';
+import { openDirectory, Stat, TYPE } from '../linux/files.ts';
 import type { TreeSize } from '../platform.ts';
 import { quote } from '../../base/errors.ts';
 import type { Cancellation } from './cancellation.ts';
@@ -27,7 +27,7 @@ export function measureTree(
   budget: Budget = UNLIMITED,
 ): TreeSize | undefined {
   try {
-    using chain = new DirectoryChain(open(path, O.RDONLY | O.DIRECTORY | O.NOFOLLOW));
+    using chain = new DirectoryChain(openDirectory(path));
     return new Measurement(chain, cancellation, budget).run();
   } catch (error) {
     throw fromSystemError(error, `measuring ${quote(path)}`);

@@ -3,7 +3,7 @@ import { quote } from '../../base/errors.ts';
 import { DirectoryChain, DT, readDirectory } from '../linux/directory.ts';
 import { ERRNO, fromSyncError, isErrno } from '../linux/errno.ts';
 import type { Bytes } from '../linux/ffi.ts';
-import { close, fsync, O, open, openat } from '../linux/files.ts';
+import { close, fsync, O, open, openat, openDirectory } from '../linux/files.ts';
 
 /** How many files may still be synced one by one: each costs a commit of the file system's journal. */
 export interface FileAllowance {
@@ -21,7 +21,7 @@ export interface FileAllowance {
 export function syncTree(path: string, top: string, allowance: FileAllowance): boolean {
   if (!path.startsWith(`${top}/`)) return false;
   try {
-    using chain = new DirectoryChain(open(path, O.RDONLY | O.DIRECTORY | O.NOFOLLOW));
+    using chain = new DirectoryChain(openDirectory(path));
     if (!syncDirectories(chain, allowance)) return false;
     for (let above = dirname(path); above.length >= top.length; above = dirname(above)) {
       syncDirectory(above);

@@ -66,15 +66,32 @@ function openHow(flags: number, resolve: number): Bytes {
   return new Uint8Array(how.buffer);
 }
 
-const CHILD_DIRECTORY = openHow(O.RDONLY | O.DIRECTORY | O.NOFOLLOW | O.CLOEXEC, RESOLVE_NO_XDEV);
+const DIRECTORY = O.RDONLY | O.DIRECTORY | O.NOFOLLOW;
+const CHILD_DIRECTORY = openHow(DIRECTORY | O.CLOEXEC, RESOLVE_NO_XDEV);
+const CHILD_DIRECTORY_UNREAD = openHow(DIRECTORY | O.CLOEXEC | O.NOATIME, RESOLVE_NO_XDEV);
 
-/** Opens a child directory for reading: never through a link (ENOTDIR), never into a mount (EXDEV). */
+/**
+ * Opens a directory for reading, never through a link. That it was read is not recorded, where we may
+ * say so: the access time would have to go to the disk at the next sync.
+ */
+export function openDirectory(path: string): number {
+  try {
+    return open(path, DIRECTORY | O.NOATIME);
+  } catch (error) {
+    if (!(error instanceof SystemError) || error.errno !== ERRNO.EPERM) throw error;
+    return open(path, DIRECTORY);
+  }
+}
+
+/** The same for a child, and never into a mount (EXDEV). A link fails with ENOTDIR or ELOOP. */
 export function openChildDirectory(dirfd: number, name: Bytes): number {
+  let how = CHILD_DIRECTORY_UNREAD;
   for (;;) {
-    const fd = libc().openat2(dirfd, name, CHILD_DIRECTORY);
+    const fd = libc().openat2(dirfd, name, how);
     if (fd >= 0) return fd;
     const errno = libc().errno();
-    if (errno !== ERRNO.EAGAIN && errno !== ERRNO.EINTR) throw new SystemError(errno, 'open');
+    if (errno === ERRNO.EPERM && how !== CHILD_DIRECTORY) how = CHILD_DIRECTORY;
+    else if (errno !== ERRNO.EAGAIN && errno !== ERRNO.EINTR) throw new SystemError(errno, 'open');
   }
 }
 
