@@ -296,6 +296,12 @@ async function refsAreTextAndNothingElse(store: ContentStore): Promise<void> {
   await refuses('InvalidArgument', store.writer(ctx, '', {}));
 }
 
+export async function emptyContent(store: ContentStore): Promise<void> {
+  for (const { ref } of await store.statuses(ctx, [])) await store.abort(ctx, ref);
+  for await (const info of store.walk(ctx, [])) await store.delete(ctx, info.digest);
+  assert.deepEqual(await collect(store.walk(ctx, [])), []);
+}
+
 export const contentSuite: Suite<ContentStore> = [
   whatIsCommittedIsThere,
   anyAlgorithmMayBeExpected,

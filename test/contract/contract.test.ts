@@ -2,9 +2,9 @@
 // implementation and by the same implementation behind a daemon's socket and our own gRPC client.
 import { Daemon, DRIVERS } from '../support/daemon.ts';
 import { temporaryFolder } from '../support/temporary.ts';
-import { contentSuite } from './content.suite.ts';
+import { contentSuite, emptyContent } from './content.suite.ts';
 import { openInProcess, type Opened } from './in-process.ts';
-import { snapshotterSuite } from './snapshotter.suite.ts';
+import { emptySnapshotter, snapshotterSuite } from './snapshotter.suite.ts';
 import { runSuite } from './suite.ts';
 
 async function openBehindSocket(driver: string): Promise<Opened> {
@@ -20,14 +20,20 @@ for (const [where, open] of [
   ['in process', openInProcess],
   ['behind gRPC', openBehindSocket],
 ] as const) {
-  runSuite(`content ${where}`, contentSuite, async () => {
-    const opened = await open('overlayfs');
-    return { ...opened, subject: opened.content };
+  runSuite(`content ${where}`, contentSuite, {
+    open: async () => {
+      const opened = await open('overlayfs');
+      return { ...opened, subject: opened.content };
+    },
+    empty: emptyContent,
   });
   for (const driver of DRIVERS) {
-    runSuite(`${driver} ${where}`, snapshotterSuite, async () => {
-      const opened = await open(driver);
-      return { ...opened, subject: opened.snapshotter };
+    runSuite(`${driver} ${where}`, snapshotterSuite, {
+      open: async () => {
+        const opened = await open(driver);
+        return { ...opened, subject: opened.snapshotter };
+      },
+      empty: emptySnapshotter,
     });
   }
 }

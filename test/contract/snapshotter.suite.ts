@@ -259,6 +259,16 @@ async function timesAreThoseOfTheCall(s: Snapshotter): Promise<void> {
   assert.equal(createdAt, updatedAt);
 }
 
+export async function emptySnapshotter(s: Snapshotter): Promise<void> {
+  for (let infos = await collect(s.walk(ctx, [])); infos.length > 0; ) {
+    const parents = new Set(infos.map((info) => info.parent));
+    const leaves = infos.filter((info) => !parents.has(info.name));
+    for (const { name } of leaves) await s.remove(ctx, name);
+    infos = await collect(s.walk(ctx, []));
+  }
+  await s.cleanup(ctx);
+}
+
 export const snapshotterSuite: Suite<Snapshotter> = [
   aChildSeesItsParentsFilesAndWritesItsOwn,
   aViewCannotBeWritten,

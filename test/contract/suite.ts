@@ -1,20 +1,39 @@
-import { test } from 'vitest';
+import { afterAll, test } from 'vitest';
 import { isOpError, type ErrorCode } from '../../src/base/errors.ts';
 import assert from 'node:assert/strict';
 
 /** Behaviour that every implementation of a contract shows; a function's name is its title. */
 export type Suite<Subject> = readonly ((subject: Subject) => Promise<void>)[];
 
-/** Each test gets a subject of its own, which goes with it. */
+export interface Implementation<Subject> {
+  open(): Promise<{ readonly subject: Subject } & AsyncDisposable>;
+  /** Removes all that a test left, which must be possible. */
+  empty(subject: Subject): Promise<void>;
+}
+
+/** Runs the suite over one subject, emptied in between; after a failure over a new one. */
 export function runSuite<Subject>(
-  implementation: string,
+  title: string,
   suite: Suite<Subject>,
-  open: () => Promise<{ readonly subject: Subject } & AsyncDisposable>,
+  { open, empty }: Implementation<Subject>,
 ): void {
+  let opened: Awaited<ReturnType<typeof open>> | undefined;
+  const close = async (): Promise<void> => {
+    const closing = opened;
+    opened = undefined;
+    await closing?.[Symbol.asyncDispose]();
+  };
+  afterAll(close);
   for (const behaviour of suite) {
-    test(`${implementation}: ${sentence(behaviour.name)}`, async () => {
-      await using opened = await open();
-      await behaviour(opened.subject);
+    test(`${title}: ${sentence(behaviour.name)}`, async () => {
+      opened ??= await open();
+      try {
+        await behaviour(opened.subject);
+        await empty(opened.subject);
+      } catch (error) {
+        await close();
+        throw error;
+      }
     });
   }
 }
