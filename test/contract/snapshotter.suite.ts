@@ -260,7 +260,7 @@ async function timesAreThoseOfTheCall(s: Snapshotter): Promise<void> {
 }
 
 export async function emptySnapshotter(s: Snapshotter): Promise<void> {
-  for (let infos = await collect(s.walk(ctx, [])); infos.length > 0; ) {
+  for (let infos = await collect(s.walk(ctx, [])); infos.length > 0;) {
     const parents = new Set(infos.map((info) => info.parent));
     const leaves = infos.filter((info) => !parents.has(info.name));
     for (const { name } of leaves) await s.remove(ctx, name);

@@ -47,6 +47,8 @@ export class Load {
   #stopping = false;
   #dying = false;
   requests = 0;
+  /** What failed after death was announced. */
+  readonly refusals: unknown[] = [];
 
   constructor(options: LoadOptions) {
     this.#options = options;
@@ -62,6 +64,11 @@ export class Load {
   /** Resolves when this many requests were answered. */
   async reached(requests: number): Promise<void> {
     while (this.requests < requests && !this.#stopping) await once(this.#progress, 'request');
+  }
+
+  /** Resolves when a request has failed. */
+  async failed(): Promise<void> {
+    while (!this.#stopping) await once(this.#progress, 'request');
   }
 
   /** Lets requests under way end. @throws what failed without a crash. */
@@ -87,7 +94,7 @@ export class Load {
         this.requests++;
         this.#progress.emit('request');
       } catch (error) {
-        if (!this.#dying) this.#failures.push(error);
+        (this.#dying ? this.refusals : this.#failures).push(error);
         this.#stopping = true;
         this.#progress.emit('request');
       }

@@ -3,11 +3,12 @@
 import assert from 'node:assert/strict';
 import { background, type RequestContext } from '../../src/base/context.ts';
 import type { Digest } from '../../src/base/digest.ts';
+import { isOpError } from '../../src/base/errors.ts';
 import type { Client } from '../support/client.ts';
 import { collect } from '../support/collect.ts';
 import { Daemon, DRIVERS, type DriverName } from '../support/daemon.ts';
 import { Random, testSeed } from '../support/random.ts';
-import { within } from '../support/patience.ts';
+import { PATIENCE_MS, within } from '../support/patience.ts';
 import { slowDiskTest } from '../support/slow-disk-test.ts';
 import { SlowDisk } from '../support/slow-disk.ts';
 import { check } from '../crash/check.ts';
@@ -42,6 +43,40 @@ for (const driver of DRIVERS) {
         assert.equal(exit.signal, null);
         assert.notEqual(exit.code, 0);
         assertOneClearLine(daemon.stderr, /EIO|input\/output error/i);
+      }
+      await disk.heal();
+      await disk.remount();
+      await using daemon = await Daemon.start(options);
+      await check(daemon, journal, { issued, completed: journal.tick() }, 'power cut');
+    },
+    120_000,
+  );
+
+  slowDiskTest(
+    `${driver}: a device without room below the file system loses nothing that was acknowledged`,
+    async () => {
+      await using disk = await SlowDisk.up();
+      const options = { root: `${disk.path}/root`, snapshotter: driver };
+      const random = new Random(testSeed());
+      const journal = new Journal();
+      let issued: number;
+      {
+        await using daemon = await Daemon.start(options);
+        await makeBaseLayers(daemon.client, journal, random);
+        const load = new Load({ client: daemon.client, journal, random, driver, actors: ACTORS });
+        await load.reached(100);
+        load.expectDeath({ keepGoing: true });
+        issued = journal.tick();
+        await disk.set({ write_errno: 28 });
+        await within(PATIENCE_MS, 'a refusal', load.failed());
+        await load.stop();
+        for (const error of load.refusals.filter((error) => isOpError(error))) {
+          // Unavailable: the daemon stopped, as it may when the file system gives up.
+          assert.match(error.code, /^(ResourceExhausted|Unavailable)$/, error.message);
+        }
+        const exit = await daemon.stop('SIGKILL');
+        if (exit.signal === null)
+          assertOneClearLine(daemon.stderr, /no space|read-only|input.output|ENOSPC|EROFS|EIO/i);
       }
       await disk.heal();
       await disk.remount();
