@@ -15,9 +15,9 @@ export interface Implementation<Subject> {
 export function runSuite<Subject>(
   title: string,
   suite: Suite<Subject>,
-  { open, empty }: Implementation<Subject>,
+  implementation: Implementation<Subject>,
 ): void {
-  let opened: Awaited<ReturnType<typeof open>> | undefined;
+  let opened: Awaited<ReturnType<typeof implementation.open>> | undefined;
   const close = async (): Promise<void> => {
     const closing = opened;
     opened = undefined;
@@ -26,10 +26,10 @@ export function runSuite<Subject>(
   afterAll(close);
   for (const behaviour of suite) {
     test(`${title}: ${sentence(behaviour.name)}`, async () => {
-      opened ??= await open();
+      opened ??= await implementation.open();
       try {
         await behaviour(opened.subject);
-        await empty(opened.subject);
+        await implementation.empty(opened.subject);
       } catch (error) {
         await close();
         throw error;

@@ -19,6 +19,7 @@ import type {
   Journal,
   SnapshotState,
 } from './journal.ts';
+import { IN_EVERY_LAYER } from './load.ts';
 
 /** What the crash took: the process only, or the disk's volatile cache as well. */
 export type Crash = 'killed' | 'power cut';
@@ -145,11 +146,11 @@ class Checker {
   }
 
   /** A power cut may take what was written since Prepare, but not what Prepare had copied. */
-  async #copiedFiles(directory: string, { name, own, inherited }: SnapshotState): Promise<void> {
+  async #copiedFiles(directory: string, { name, inherited }: SnapshotState): Promise<void> {
     await readdir(directory);
     if (this.#daemon.options.snapshotter !== 'native') return;
     for (const [path, content] of inherited) {
-      if (own.has(path)) continue;
+      if (path === IN_EVERY_LAYER) continue;
       const bytes = await readFile(join(directory, path));
       const good = bytes.equals(bytesOf(content.seed, content.size));
       assert.ok(good, `${path} of active ${name} in ${directory} is not the parent's`);

@@ -24,6 +24,9 @@ const SNAPSHOTS_KEPT = 7;
 const BLOBS_KEPT = 4;
 const MESSAGE_BYTES = 512 << 10;
 
+/** Written anew in every layer; the others have names of their own. */
+export const IN_EVERY_LAYER = 'in-every-layer';
+
 export const NO_FILES: Files = new Map();
 
 interface LoadOptions {
@@ -191,7 +194,7 @@ class SnapshotActor {
 /** Writes some files, among them one that every layer writes anew, as a client that unpacks would. */
 async function writeFiles(directory: string, journal: Journal, random: Random): Promise<Files> {
   const files = new Map<string, FileContent>();
-  const names = ['in-every-layer', `etc/${journal.serial()}`, `usr/lib/${journal.serial()}`];
+  const names = [IN_EVERY_LAYER, `etc/${journal.serial()}`, `usr/lib/${journal.serial()}`];
   for (const name of names.slice(random.below(2))) {
     const content = {
       seed: journal.serial(),
