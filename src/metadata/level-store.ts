@@ -220,8 +220,15 @@ export class LevelStore implements MetadataStore {
   async #admit(): Promise<void> {
     const { bavail, bsize } = await statfs(this.#options.path);
     if (bavail * bsize < ROOM_BYTES) throw new DiskFull(this.#options.path);
-    if (this.#full) await this.#takeReserve();
     this.#full = false;
+    try {
+      await this.#takeReserve();
+    } catch (error) {
+      // The disk is not full but broken: as with a batch.
+      this.#stop(error);
+      throw error;
+    }
+    if (this.#full) throw new DiskFull(this.#options.path);
   }
 
   /** Written, not only allocated: a hole or a delayed allocation would be no reserve. */
@@ -234,7 +241,13 @@ export class LevelStore implements MetadataStore {
       await file.writeFile(Buffer.alloc(RESERVE_BYTES));
       await file.sync();
     } catch (error) {
-      if (!isFull(error)) throw error;
+      if (!isFull(error)) {
+        throw new OpError(
+          'Internal',
+          `reserve ${this.#options.reserve} cannot be written: ${messageOf(error)}`,
+          { cause: error },
+        );
+      }
       await unlink(this.#options.reserve).catch(() => undefined);
       this.#full = true;
     }
