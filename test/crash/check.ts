@@ -170,11 +170,11 @@ class Checker {
     items: Iterable<Item<IngestState | BlobState>>,
   ): Promise<Map<Item<IngestState | BlobState>, IngestState | BlobState | undefined>> {
     const { content } = this.#client;
+    // Answered when start-up has compared records and disk.
+    const statuses = await content.statuses(background, []);
+    const ingests = new Map(statuses.map((status) => [status.ref, status]));
     const listed = await collect(content.walk(background, []));
     const blobs = new Map(listed.map((info) => [String(info.digest), info]));
-    const ingests = new Map(
-      (await content.statuses(background, [])).map((status) => [status.ref, status]),
-    );
     await this.#wholeBlobs(new Set(blobs.keys()), ingests.size);
     const found = new Map<Item<IngestState | BlobState>, IngestState | BlobState | undefined>();
     for (const item of items) {
