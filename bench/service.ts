@@ -95,18 +95,29 @@ async function inMemory(work: string) {
 if (slowDiskMissing) throw new Error(slowDiskMissing);
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
 say(`${snapshotter}: ${rounds} rounds of ${work}; some minutes`);
-const slow = await onSlowDisk(work, 'full');
-say('done: the disk that syncs in 1 ms');
-const memory = await inMemory(workInMemory);
-say('done: ext4 in memory');
-const metadata = await onSlowDisk('snap', 'metadata');
-const waiting = await measureWaiting({ loadgen: `${build}/deb/loadgen`, reference }, snapshotter);
-const results: Results = { snapshotter, rounds, full: { slow, memory }, metadata, waiting };
-say(markdown(results));
-if (!quick) {
-  const json = JSON.stringify(results, (_, value: unknown) => value, 1);
+let results: Results = {
+  snapshotter,
+  rounds,
+  full: { slow: [], memory: [] },
+  metadata: [],
+  waiting: [],
+};
+/** Written after every part, as the next one takes minutes. */
+async function add(part: string, more: Partial<Results>): Promise<void> {
+  results = { ...results, ...more };
+  say(`done: ${part}`);
+  if (quick) return;
+  const json = JSON.stringify(results, undefined, 1);
   await writeFile(join(repository, `bench/results-${snapshotter}.json`), `${json}\n`);
   const document = join(repository, 'docs/performance.md');
   await writeFile(document, insertTables(await readFile(document, 'utf8'), results));
-  say(`written: ${document}`);
 }
+
+const memory = await inMemory(workInMemory);
+await add('ext4 in memory', { full: { slow: [], memory } });
+const slow = await onSlowDisk(work, 'full');
+await add('the disk that syncs in 1 ms', { full: { slow, memory } });
+await add('durability "metadata"', { metadata: await onSlowDisk('snap', 'metadata') });
+const tools = { loadgen: `${build}/deb/loadgen`, reference };
+await add('waiting', { waiting: await measureWaiting(tools, snapshotter) });
+say(markdown(results));
