@@ -16,7 +16,7 @@ import { BlobIndex } from './blob-index.ts';
 import type { Announced, ContentStore, Info, Status, Writer } from './content.ts';
 import { Ingest } from './ingest.ts';
 import { ContentLayout } from './layout.ts';
-import { recoverContent } from './recover.ts';
+import { compareBlobs, recoverIngests } from './recover.ts';
 import { IngestWriter, type WriterHost } from './writer.ts';
 
 /** Large reads go in pieces of this size: two buffers of it is all that a reader holds. */
@@ -51,6 +51,7 @@ export class LocalContentStore implements ContentStore {
   private constructor(
     layout: ContentLayout,
     index: BlobIndex,
+    unknownBlobs: readonly string[],
     dependencies: LocalStoreDependencies,
   ) {
     this.#layout = layout;
@@ -64,7 +65,7 @@ export class LocalContentStore implements ContentStore {
       leave: (ingest) => this.#leave(ingest),
       free: (ingest) => this.#writers.delete(ingest.ref),
     };
-    this.#recovered = this.#recover();
+    this.#recovered = this.#recover(unknownBlobs);
     this.#recovered.catch(() => undefined);
   }
 
@@ -74,6 +75,8 @@ export class LocalContentStore implements ContentStore {
     dependencies: LocalStoreDependencies,
   ): Promise<LocalContentStore> {
     const layout = new ContentLayout(root);
+    const index = await BlobIndex.load(dependencies.metadata);
+    let unknownBlobs: readonly string[];
     try {
       for (const folder of [
         root,
@@ -83,10 +86,11 @@ export class LocalContentStore implements ContentStore {
       ]) {
         await mkdir(folder, { recursive: true, mode: 0o700 });
       }
+      unknownBlobs = await compareBlobs({ layout, index, ...dependencies });
     } catch (error) {
       throw fromSystemError(error, `content root ${root}`);
     }
-    return new LocalContentStore(layout, await BlobIndex.load(dependencies.metadata), dependencies);
+    return new LocalContentStore(layout, index, unknownBlobs, dependencies);
   }
 
   get recovered(): Promise<void> {
@@ -332,18 +336,16 @@ export class LocalContentStore implements ContentStore {
       .catch((error: unknown) => warn({ path: trash, error }, 'trash stays until start-up'));
   }
 
-  async #recover(): Promise<void> {
-    const { jobs, metadata, warn } = this.#dependencies;
+  async #recover(unknownBlobs: readonly string[]): Promise<void> {
+    const { jobs } = this.#dependencies;
     const leftovers = (await readdir(this.#layout.trash)).map((name) =>
       join(this.#layout.trash, name),
     );
     if (leftovers.length > 0) await jobs.removeTrees(leftovers, new AbortController().signal);
-    await recoverContent({
+    await recoverIngests({
       layout: this.#layout,
-      index: this.#index,
       jobs,
-      metadata,
-      warn,
+      unknownBlobs,
       keep: (ingest) => this.#ingests.set(ingest.ref, ingest),
     });
   }

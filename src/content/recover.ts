@@ -7,23 +7,20 @@ import type { BlobIndex } from './blob-index.ts';
 import { Ingest } from './ingest.ts';
 import type { ContentLayout } from './layout.ts';
 
-export interface ContentRecovery {
+interface BlobComparison {
   readonly layout: ContentLayout;
   readonly index: BlobIndex;
-  readonly jobs: FileJobs;
   readonly metadata: MetadataStore;
   readonly warn: (fields: Record<string, unknown>, message: string) => void;
-  readonly keep: (ingest: Ingest) => void;
 }
 
 /**
- * Start-up: blobs without a record were not acknowledged, or were deleted: they go. A record without
- * its blob is of an unfinished Commit, or the blob was taken away: it is forgotten, with a warning. Whole ingests are kept,
- * also those whose Commit the crash interrupted; one that is a blob by now goes.
+ * Start-up, before anything is answered: a record without its blob is of an unfinished Commit, or the
+ * blob was taken away. It is forgotten, with a warning.
+ * @returns the paths of blobs without a record: they were not acknowledged, or were deleted
  */
-export async function recoverContent(recovery: ContentRecovery): Promise<void> {
-  const { layout, index, jobs, metadata, warn, keep } = recovery;
-  const never = new AbortController().signal;
+export async function compareBlobs(comparison: BlobComparison): Promise<readonly string[]> {
+  const { layout, index, metadata, warn } = comparison;
   const missing = new Set<string>();
   for (const { digest } of index.all()) missing.add(digest);
   const unknown: string[] = [];
@@ -42,12 +39,31 @@ export async function recoverContent(recovery: ContentRecovery): Promise<void> {
       frees: true,
     });
   }
-  if (unknown.length > 0) await jobs.removeTrees(unknown.splice(0), never);
+  return unknown;
+}
+
+interface IngestRecovery {
+  readonly layout: ContentLayout;
+  readonly jobs: FileJobs;
+  /** As compareBlobs found them. */
+  readonly unknownBlobs: readonly string[];
+  readonly keep: (ingest: Ingest) => void;
+}
+
+/**
+ * Start-up: blobs without a record go. Whole ingests are kept, also those whose Commit the crash
+ * interrupted; one that is a blob by now goes.
+ */
+export async function recoverIngests(recovery: IngestRecovery): Promise<void> {
+  const { layout, jobs, unknownBlobs, keep } = recovery;
+  const never = new AbortController().signal;
+  if (unknownBlobs.length > 0) await jobs.removeTrees(unknownBlobs, never);
+  const broken: string[] = [];
   for (const name of await readdir(layout.ingests)) {
     const folder = join(layout.ingests, name);
     const ingest = await Ingest.load(folder, jobs);
     if (ingest !== undefined && ingest.folder === layout.ingest(ingest.ref)) keep(ingest);
-    else unknown.push(folder);
+    else broken.push(folder);
   }
-  if (unknown.length > 0) await jobs.removeTrees(unknown, never);
+  if (broken.length > 0) await jobs.removeTrees(broken, never);
 }
