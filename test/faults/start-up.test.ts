@@ -3,10 +3,11 @@
 import assert from 'node:assert/strict';
 import { createServer } from 'node:net';
 import { once } from 'node:events';
-import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'vitest';
 import { background } from '../../src/base/context.ts';
+import { collect } from '../support/collect.ts';
 import { Daemon, type DaemonOptions } from '../support/daemon.ts';
 import { loopFileSystem } from '../support/loop-fs.ts';
 import { bytesOf } from '../support/random.ts';
@@ -165,6 +166,20 @@ for (const [what, damage] of [
     assert.deepEqual(await inventory(folder.path), before);
   });
 }
+
+test('a blob whose file is gone is not told of from the first answer on, and can be written again', async () => {
+  await using folder = await temporaryFolder('start');
+  await usedRoot(folder.path);
+  const blobs = join(folder.path, 'content/blobs/sha256');
+  for (const name of await readdir(blobs)) await rm(join(blobs, name));
+  await using daemon = await Daemon.start({ root: folder.path, snapshotter });
+  const { content } = daemon.client;
+  assert.deepEqual(await collect(content.walk(background, [])), []);
+  await using writer = await content.writer(background, 'again', {});
+  await writer.write(0, bytesOf(1, 100_000));
+  const digest = await writer.commit(new Map());
+  assert.equal((await content.info(background, digest)).size, 100_000);
+});
 
 test('SIGTERM lets an upload under way finish', async () => {
   await using folder = await temporaryFolder('start');
