@@ -1,8 +1,8 @@
-/** One change to the persistent records; null deletes. Keys sort bytewise, `scan` yields that order. */
+/** One change to the persistent records. */
 export interface WriteTx {
   put(key: string, value: unknown): void;
   delete(key: string): void;
-  /** Runs if the batch cannot be written after all; undo steps of all later changes ran before it. */
+  /** Runs if the record cannot be written after all; undo steps of all later changes ran before it. */
   onRollback(undo: () => void): void;
 }
 
@@ -17,11 +17,11 @@ export interface UpdateOptions {
  * what it did in memory.
  */
 export interface MetadataStore extends AsyncDisposable {
-  /** All records below a prefix; for start-up. */
+  /** All records below a prefix, in no order; for start-up. */
   scan(prefix: string): AsyncIterable<readonly [key: string, value: unknown]>;
   /**
-   * Runs `change` at once and resolves when the batch that carries it is on disk. Changes made while
-   * a batch is being written share the next one.
+   * Runs `change` at once and resolves when the record that carries it is on disk. Changes made while
+   * a record is being written share the next one.
    * @throws OpError ResourceExhausted when the disk is full; the change was taken back.
    */
   update<T>(change: (tx: WriteTx) => T, options?: UpdateOptions): Promise<T>;
