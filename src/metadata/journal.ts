@@ -4,8 +4,8 @@ import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { isFull } from './disk-full.ts';
 
-/** A put, or with null a delete. */
-export type Operation = readonly [key: string, value: string | null];
+/** A put; with null a delete; bytes are only kept here and never reach the database. */
+export type Operation = readonly [key: string, value: string | null | Uint8Array];
 
 export interface JournalRecord {
   /** One more than the record before. */
@@ -17,13 +17,12 @@ export interface JournalRecord {
 const HALF_BYTES = 2 << 20;
 /**
  * A record: magic, CRC-32 of all that follows, sequence (a double), length of the rest; then for each
- * operation the lengths of key and value, and both as UTF-8. Numbers are little-endian.
+ * operation the lengths of key and value, the kind of value, and both. Numbers are little-endian.
  */
 const HEADER_BYTES = 20;
 const MAGIC = Buffer.from([0xff, 0x62, 0x6a, 0x31]);
-const LENGTHS_BYTES = 8;
-/** In the place of a value's length. */
-const DELETED = 0xffffffff;
+const OPERATION_BYTES = 9;
+const KIND = { text: 0, deleted: 1, bytes: 2 } as const;
 
 /** What the operations of one record may take together. */
 export const OPERATIONS_BYTES_MAX = HALF_BYTES - HEADER_BYTES;
@@ -107,7 +106,7 @@ export class Journal implements AsyncDisposable {
 
 /** What the operation takes in a record. */
 export function bytesOf([key, value]: Operation): number {
-  return LENGTHS_BYTES + Buffer.byteLength(key) + (value === null ? 0 : Buffer.byteLength(value));
+  return OPERATION_BYTES + Buffer.byteLength(key) + (value === null ? 0 : Buffer.byteLength(value));
 }
 
 export function encodeRecord({ sequence, operations }: JournalRecord): Uint8Array {
@@ -117,15 +116,29 @@ export function encodeRecord({ sequence, operations }: JournalRecord): Uint8Arra
   record.writeDoubleLE(sequence, 8);
   record.writeUInt32LE(length, 16);
   let at = HEADER_BYTES;
-  for (const [key, value] of operations) {
-    const keyBytes = record.write(key, at + LENGTHS_BYTES);
-    const valueBytes = value === null ? 0 : record.write(value, at + LENGTHS_BYTES + keyBytes);
-    record.writeUInt32LE(keyBytes, at);
-    record.writeUInt32LE(value === null ? DELETED : valueBytes, at + 4);
-    at += LENGTHS_BYTES + keyBytes + valueBytes;
-  }
+  for (const operation of operations) at = encodeOperation(operation, record, at);
   record.writeUInt32LE(crc32(record.subarray(8)), 4);
   return record;
+}
+
+/** @returns where it ends */
+function encodeOperation([key, value]: Operation, record: Buffer, at: number): number {
+  const keyBytes = record.write(key, at + OPERATION_BYTES);
+  const valueAt = at + OPERATION_BYTES + keyBytes;
+  let valueBytes = 0;
+  if (typeof value === 'string') {
+    valueBytes = record.write(value, valueAt);
+    record[at + 8] = KIND.text;
+  } else if (value === null) {
+    record[at + 8] = KIND.deleted;
+  } else {
+    valueBytes = value.length;
+    record.set(value, valueAt);
+    record[at + 8] = KIND.bytes;
+  }
+  record.writeUInt32LE(keyBytes, at);
+  record.writeUInt32LE(valueBytes, at + 4);
+  return valueAt + valueBytes;
 }
 
 /** @returns undefined when the magic is not that of a whole record */
@@ -137,11 +150,15 @@ function decode(bytes: Buffer): JournalRecord | undefined {
   }
   const operations: Operation[] = [];
   for (let at = HEADER_BYTES; at < end;) {
-    const valueLength = bytes.readUInt32LE(at + 4);
-    const keyEnd = at + LENGTHS_BYTES + bytes.readUInt32LE(at);
-    const key = bytes.toString('utf8', at + LENGTHS_BYTES, keyEnd);
-    at = valueLength === DELETED ? keyEnd : keyEnd + valueLength;
-    operations.push([key, valueLength === DELETED ? null : bytes.toString('utf8', keyEnd, at)]);
+    const keyAt = at + OPERATION_BYTES;
+    const valueAt = keyAt + bytes.readUInt32LE(at);
+    const kind = bytes[at + 8];
+    const key = bytes.toString('utf8', keyAt, valueAt);
+    at = valueAt + bytes.readUInt32LE(at + 4);
+    if (kind === KIND.deleted) operations.push([key, null]);
+    else if (kind === KIND.bytes)
+      operations.push([key, Uint8Array.from(bytes.subarray(valueAt, at))]);
+    else operations.push([key, bytes.toString('utf8', valueAt, at)]);
   }
   return { sequence: bytes.readDoubleLE(8), operations };
 }

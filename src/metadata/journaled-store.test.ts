@@ -5,12 +5,24 @@ import { crc32 } from 'node:zlib';
 import { Level } from 'level';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { JournaledStore, metadataPaths } from './journaled-store.ts';
+import type { FlushedBytes } from './metadata.ts';
 
 let folder: string;
 let root: string;
 /** What a daemon that was killed leaves: a copy of the root, taken while its store is open. */
 let crashed: string;
+/** Stands for the content store: what was asked of it. */
+let restored: Map<string, string>;
+let flushes: number;
+const bytes: FlushedBytes = {
+  flush: async () => void flushes++,
+  restore: async (kept) => {
+    restored = new Map(Array.from(kept, ([key, each]) => [key, Buffer.from(each).toString()]));
+  },
+};
 beforeEach(async () => {
+  restored = new Map();
+  flushes = 0;
   folder = await mkdtemp(join(tmpdir(), 'ballast-metadata-'));
   root = join(folder, 'root');
   crashed = join(folder, 'crashed');
@@ -22,6 +34,7 @@ const open = (used: boolean, at = root): Promise<JournaledStore> =>
   JournaledStore.open({
     ...metadataPaths(at),
     used,
+    bytes,
     onFatal: (error) => {
       throw error;
     },
@@ -196,4 +209,33 @@ test('a record of format 1, without a journal, is read and goes on with one', as
   }
   await using store = await open(true);
   expect(await all(store)).toMatchObject({ k: 'old', new: 'too' });
+});
+
+test('kept bytes come back after a crash, but for what was deleted, until they were flushed', async () => {
+  await using store = await open(false);
+  const put = (key: string): Promise<void> =>
+    store.update((tx) => {
+      tx.put(key, 'record');
+      tx.keep(key, Buffer.from(`\xffbj1 bytes of ${key}`, 'latin1'));
+    });
+  await Promise.all([put('a'), put('b'), put('c')]);
+  await store.update((tx) => tx.delete('b'));
+  await cp(root, crashed, { recursive: true });
+  {
+    await using reopened = await open(true, crashed);
+    expect([...restored.keys()]).toEqual(['a', 'c']);
+    expect(Object.keys(await all(reopened))).not.toContain('b');
+  }
+  expect(flushes).toBe(0);
+  await rm(crashed, { recursive: true });
+
+  for (let n = 0; n < 1200; n++) await store.update((tx) => tx.put('other', n));
+  const keys = Array.from({ length: 1200 }, (_, n) => `k/${n}`);
+  for (const key of keys) await store.update((tx) => tx.put(key, key));
+  expect(flushes).toBe(1);
+  await cp(root, crashed, { recursive: true });
+  restored.clear();
+  await using reopened = await open(true, crashed);
+  expect(restored.size).toBe(0);
+  expect(Object.keys(await all(reopened))).toContain('a');
 });

@@ -5,7 +5,7 @@ import { differsFromNote, leaveNote, removeNote } from './closing-note.ts';
 import { damaged, Database } from './database.ts';
 import { DiskFull, isFull, systemMessageOf } from './disk-full.ts';
 import { bytesOf, encodeRecord, Journal, OPERATIONS_BYTES_MAX, type Operation } from './journal.ts';
-import type { MetadataStore, UpdateOptions, WriteTx } from './metadata.ts';
+import type { FlushedBytes, MetadataStore, UpdateOptions, WriteTx } from './metadata.ts';
 import { Reserve } from './reserve.ts';
 
 /** So many changed keys move from the journal into the database together: about 1 ms of this thread. */
@@ -18,6 +18,15 @@ interface Waiting {
   readonly reject: (error: unknown) => void;
 }
 
+/** What a half of the journal holds. */
+interface Half {
+  /** The last value by key, null where it was deleted. */
+  readonly changes: Map<string, string | null>;
+  keepsBytes: boolean;
+}
+
+const emptyHalf = (): Half => ({ changes: new Map(), keepsBytes: false });
+
 class Change implements WriteTx {
   readonly operations: Operation[] = [];
   readonly undo: (() => void)[] = [];
@@ -27,6 +36,9 @@ class Change implements WriteTx {
   }
   delete(key: string): void {
     this.operations.push([key, null]);
+  }
+  keep(key: string, bytes: Uint8Array): void {
+    this.operations.push([key, bytes]);
   }
   onRollback(undo: () => void): void {
     this.undo.push(undo);
@@ -45,6 +57,7 @@ export interface StorePaths {
 export interface JournaledStoreOptions extends StorePaths {
   /** Whether this root was in use before: then a store without a summary is a damaged one. */
   readonly used: boolean;
+  readonly bytes: FlushedBytes;
   /** A record could not be written and the disk is not full: nothing may be acknowledged any more. */
   readonly onFatal: (error: Error) => void;
 }
@@ -64,10 +77,10 @@ export class JournaledStore implements MetadataStore {
   readonly #reserve: Reserve;
   /** Of the last record. */
   #sequence: number;
-  /** What the journal's half now written to holds. */
-  #changes = new Map<string, string | null>();
-  /** What the other half holds, on its way into the database. */
-  #settling: { readonly changes: Map<string, string | null>; readonly through: number } | undefined;
+  /** The half that is written to. */
+  #current = emptyHalf();
+  /** The other half, up to record `through`, on its way into the database. */
+  #settling: (Half & { readonly through: number }) | undefined;
   /** Resolves to false when the disk was too full for it. */
   #settled: Promise<boolean> = Promise.resolve(true);
   #waiting: Waiting[] = [];
@@ -99,7 +112,7 @@ export class JournaledStore implements MetadataStore {
   }
 
   async *scan(prefix: string): AsyncIterable<readonly [string, unknown]> {
-    const newer = [...(this.#settling?.changes ?? []), ...this.#changes];
+    const newer = [...(this.#settling?.changes ?? []), ...this.#current.changes];
     const changed = new Map(newer.filter(([key]) => key.startsWith(prefix)));
     for await (const record of this.#database.scan(prefix)) {
       if (!changed.has(record[0])) yield record;
@@ -128,7 +141,7 @@ export class JournaledStore implements MetadataStore {
     await this.settled();
     this.#stopped = true;
     await this.#settled;
-    if (this.#settling === undefined && this.#changes.size > 0) this.#turn();
+    if (this.#settling === undefined && this.#current.changes.size > 0) this.#turn();
     await this.#settled;
     await this.#journal[Symbol.asyncDispose]();
     await this.#database[Symbol.asyncDispose]();
@@ -185,10 +198,14 @@ export class JournaledStore implements MetadataStore {
     if (operations.length === 0) return;
     const record = encodeRecord({ sequence: this.#sequence + 1, operations });
     if (!this.#journal.hasRoomFor(record)) await this.#makeRoom();
-    else if (this.#changes.size >= CHANGES_MAX && this.#settling === undefined) this.#turn();
+    else if (this.#current.changes.size >= CHANGES_MAX && this.#settling === undefined)
+      this.#turn();
     await this.#journal.append(record);
     this.#sequence++;
-    for (const [key, value] of operations) this.#changes.set(key, value);
+    for (const [key, value] of operations) {
+      if (value instanceof Uint8Array) this.#current.keepsBytes = true;
+      else this.#current.changes.set(key, value);
+    }
   }
 
   /** The journal's other half is free once the database has taken over what it holds. */
@@ -200,8 +217,8 @@ export class JournaledStore implements MetadataStore {
 
   #turn(): void {
     this.#journal.turn();
-    this.#settling = { changes: this.#changes, through: this.#sequence };
-    this.#changes = new Map();
+    this.#settling = { ...this.#current, through: this.#sequence };
+    this.#current = emptyHalf();
     this.#settled = this.#settle();
     this.#settled.catch((error: unknown) => this.#stop(error));
   }
@@ -209,7 +226,8 @@ export class JournaledStore implements MetadataStore {
   /** @returns false when even without the reserve the disk is too full: the changes stay in the journal */
   async #settle(): Promise<boolean> {
     if (this.#settling === undefined) return true;
-    const { changes, through } = this.#settling;
+    const { changes, keepsBytes, through } = this.#settling;
+    if (keepsBytes) await this.#options.bytes.flush();
     try {
       await this.#database.settle(changes, through);
     } catch (error) {
@@ -276,12 +294,14 @@ export class JournaledStore implements MetadataStore {
 }
 
 /** Brings into the database what only the journal holds; makes the journal of a new root. */
-async function replay(database: Database, { path, journal }: StorePaths): Promise<void> {
+async function replay(database: Database, options: JournaledStoreOptions): Promise<void> {
+  const { path, journal, bytes } = options;
   if (!(await pathExists(journal))) {
     if (database.journal > 0) throw damaged(path, `its journal ${journal} is missing`);
     return Journal.create(journal);
   }
   const changes = new Map<string, string | null>();
+  const kept = new Map<string, Uint8Array>();
   let through = database.journal;
   for (const { sequence, operations } of await Journal.read(journal)) {
     if (sequence <= database.journal) continue;
@@ -289,8 +309,16 @@ async function replay(database: Database, { path, journal }: StorePaths): Promis
       throw damaged(path, `record ${through + 1} of its journal ${journal} is missing`);
     }
     through = sequence;
-    for (const [key, value] of operations) changes.set(key, value);
+    for (const [key, value] of operations) {
+      if (value instanceof Uint8Array) {
+        kept.set(key, value);
+        continue;
+      }
+      changes.set(key, value);
+      if (value === null) kept.delete(key);
+    }
   }
+  if (kept.size > 0) await bytes.restore(kept);
   if (changes.size > 0) await database.settle(changes, through);
 }
 

@@ -2,6 +2,11 @@
 export interface WriteTx {
   put(key: string, value: unknown): void;
   delete(key: string): void;
+  /**
+   * Keeps `bytes`, which the caller has in a file that is not synced yet, until they are on disk there
+   * (FlushedBytes). With this the record, which is put under the same key, may count before they are.
+   */
+  keep(key: string, bytes: Uint8Array): void;
   /** Runs if the record cannot be written after all; undo steps of all later changes ran before it. */
   onRollback(undo: () => void): void;
 }
@@ -9,6 +14,14 @@ export interface WriteTx {
 export interface UpdateOptions {
   /** The change gives space back: it may use the reserve when the disk is full. */
   readonly frees?: boolean;
+}
+
+/** What the store asks of those who let it keep bytes. */
+export interface FlushedBytes {
+  /** All kept bytes are to be on disk in their files when this resolves: the store then forgets them. */
+  flush(): Promise<void>;
+  /** After a crash: their files may be missing or damaged. On disk when it resolves. */
+  restore(kept: ReadonlyMap<string, Uint8Array>): Promise<void>;
 }
 
 /**

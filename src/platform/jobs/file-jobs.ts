@@ -53,8 +53,11 @@ class ThreadedFileJobs implements FileJobs {
     SEALS_MAX,
     (_fileSystem, paths) => this.#sealGroup(paths, undefined),
   );
-  readonly #placements = new Grouped<BlobToPlace, void>(PLACEMENTS_MAX, (blobs) =>
-    this.#placeGroup(blobs),
+  readonly #syncedPlacements = new Grouped<BlobToPlace, void>(PLACEMENTS_MAX, (blobs) =>
+    this.#placeGroup(blobs, true),
+  );
+  readonly #unsyncedPlacements = new Grouped<BlobToPlace, void>(PLACEMENTS_MAX, (blobs) =>
+    this.#placeGroup(blobs, false),
   );
   readonly #atWork = new Set<Promise<unknown>>();
   #closed = false;
@@ -127,8 +130,9 @@ class ThreadedFileJobs implements FileJobs {
     return this.#track(this.#files.open(path, algorithms));
   }
 
-  placeBlob(blob: BlobToPlace): Promise<void> {
-    return this.#track(this.#placements.call(blob));
+  placeBlob(blob: BlobToPlace, { sync }: { readonly sync: boolean }): Promise<void> {
+    const placements = sync ? this.#syncedPlacements : this.#unsyncedPlacements;
+    return this.#track(placements.call(blob));
   }
 
   /** Resolves when all jobs have ended, which a dead disk can delay for ever: the caller sets the limit. */
@@ -182,8 +186,11 @@ class ThreadedFileJobs implements FileJobs {
     });
   }
 
-  async #placeGroup(blobs: readonly BlobToPlace[]): Promise<readonly Outcome<void>[]> {
-    const request = packBlobs(blobs);
+  async #placeGroup(
+    blobs: readonly BlobToPlace[],
+    sync: boolean,
+  ): Promise<readonly Outcome<void>[]> {
+    const request = { ...packBlobs(blobs), sync };
     return outcomesOf(await this.#onThread('placeBlobs', request, [request.bytes.buffer]));
   }
 
