@@ -38,7 +38,6 @@ const DOORS: Readonly<Record<string, RegExp>> = {
   level: /^metadata\//,
   'classic-level': /^metadata\//,
   '@grpc/grpc-js': /^grpc\/proxy\//,
-  'node:http2': /^grpc\/(server|http2-wire)\.ts/,
   protobufjs: /^grpc\/gen\//,
   re2js: /^base\/filters\.ts/,
   'smol-toml': /^daemon\//,
