@@ -7,7 +7,6 @@ import {
   FRAME,
   frame,
   FRAME_BYTES_MAX,
-  frameHeader,
   FrameReader,
   HEADER_BYTES,
   numberFrame,
@@ -19,9 +18,10 @@ import {
   type FrameHandler,
   type FrameHeader,
 } from './frames.ts';
-import { FIELDS_BYTES_MAX, HpackDecoder, NO_TABLE, type HeaderFields } from './hpack.ts';
+import { FIELDS_BYTES_MAX, HpackDecoder, type HeaderFields } from './hpack.ts';
 import { Output } from './output.ts';
-import { Http2Stream, unimplemented, type StreamHost, type Unsent } from './stream.ts';
+import { Sending } from './sending.ts';
+import { Http2Stream, unimplemented, type StreamHost } from './stream.ts';
 
 const GRPC_CONTENT_TYPE = 'application/grpc';
 
@@ -32,8 +32,6 @@ const CONNECTION_WINDOW_BYTES = 8 << 20;
 const STREAMS_MAX = 10_000;
 /** Of a header block in CONTINUATION frames, encoded. */
 const BLOCK_BYTES_MAX = 2 * FIELDS_BYTES_MAX;
-/** Payloads up to here are copied behind their frame's header: one buffer instead of two. */
-const COPIED_BYTES_MAX = 4096;
 
 export interface ConnectionOwner extends CallOwner {
   methodOf(path: string): Method | undefined;
@@ -49,29 +47,26 @@ export interface ConnectionOwner extends CallOwner {
 export class Connection implements FrameHandler, StreamHost {
   readonly #socket: Socket;
   readonly #owner: ConnectionOwner;
-  readonly #output: Output;
+  readonly #sending: Sending;
   readonly #reader = new FrameReader(this);
   readonly #decoder = new HpackDecoder();
   readonly #streams = new Map<number, Http2Stream>();
-  /** With something to send and no room in the connection's window or the socket. */
-  readonly #held = new Set<Http2Stream>();
   #lastStream = 0;
   /** A header block whose CONTINUATION frames are still to come. */
   #block: { readonly header: FrameHeader; readonly parts: Buffer[]; bytes: number } | undefined;
-  #sendWindow = WINDOW_BYTES;
   #receiveWindow = CONNECTION_WINDOW_BYTES;
   #owedCredit = 0;
   /** Of new streams, by the client's SETTINGS. */
   #streamSendWindow = WINDOW_BYTES;
   #settingsSeen = false;
-  #fieldsSent = false;
   #leaving = false;
   #broken = false;
 
   constructor(socket: Socket, owner: ConnectionOwner) {
     this.#socket = socket;
     this.#owner = owner;
-    this.#output = new Output(socket, () => this.#streams.size);
+    const output = new Output(socket, () => this.#streams.size);
+    this.#sending = new Sending(output, (stream) => this.#forget(stream));
     this.#send(
       settingsFrame([
         [SETTING.streamsMax, STREAMS_MAX],
@@ -150,39 +145,12 @@ export class Connection implements FrameHandler, StreamHost {
     }
   }
 
-  sendFields(stream: Http2Stream, block: Uint8Array, endsStream: boolean): void {
-    const flags = endsStream ? FLAG.endHeaders | FLAG.endStream : FLAG.endHeaders;
-    if (this.#fieldsSent) {
-      this.#send(frame(FRAME.headers, flags, stream.id, block));
-      return;
-    }
-    this.#fieldsSent = true;
-    this.#send(frame(FRAME.headers, flags, stream.id, Buffer.concat([NO_TABLE, block])));
+  sendFields(stream: Http2Stream, block: Uint8Array): void {
+    this.#sending.sendFields(stream, block, false);
   }
 
   sendData(stream: Http2Stream): void {
-    for (let piece = stream.unsent[0]; piece !== undefined; piece = stream.unsent[0]) {
-      const room = Math.min(stream.sendWindow, this.#sendWindow, FRAME_BYTES_MAX);
-      if (room <= 0 || this.#output.isCongested) {
-        if (stream.sendWindow > 0) this.#held.add(stream);
-        return;
-      }
-      const isWhole = piece.bytes.length <= room;
-      const part = isWhole
-        ? piece
-        : { ...piece, bytes: piece.bytes.subarray(0, room), sent: undefined };
-      if (isWhole) stream.unsent.shift();
-      else stream.unsent[0] = { ...piece, bytes: piece.bytes.subarray(room) };
-      stream.sendWindow -= part.bytes.length;
-      this.#sendWindow -= part.bytes.length;
-      this.#sendPart(stream.id, part);
-    }
-    const trailers = stream.trailersDue;
-    if (trailers === undefined || !this.#streams.has(stream.id)) return;
-    this.sendFields(stream, trailers, true);
-    // What the client still sends is of no use to anyone.
-    if (!stream.halfClosed) this.#send(numberFrame(FRAME.rstStream, stream.id, ERROR.none));
-    this.#forget(stream);
+    this.#sending.sendData(stream);
   }
 
   consumed(stream: Http2Stream, bytes: number): void {
@@ -203,19 +171,8 @@ export class Connection implements FrameHandler, StreamHost {
     this.#owedCredit = 0;
   }
 
-  #sendPart(id: number, { bytes, sent, isOurs }: Unsent): void {
-    if (bytes.length <= COPIED_BYTES_MAX) {
-      // Copied, but what came before of the same message is perhaps not.
-      this.#output.add(frame(FRAME.data, 0, id, bytes), isOurs ? undefined : sent);
-      if (isOurs) sent?.();
-      return;
-    }
-    this.#send(frameHeader({ length: bytes.length, type: FRAME.data, flags: 0, stream: id }));
-    this.#output.add(bytes, sent);
-  }
-
   #send(bytes: Uint8Array): void {
-    this.#output.add(bytes);
+    this.#sending.send(bytes);
   }
 
   #read(chunk: Buffer): void {
@@ -227,21 +184,13 @@ export class Connection implements FrameHandler, StreamHost {
       this.#break(error);
       return;
     }
-    if (this.#output.isCongested) this.#socket.pause();
+    if (this.#sending.isCongested) this.#socket.pause();
   }
 
   /** The socket has room again. */
   #resume(): void {
-    this.#sendHeld();
-    if (!this.#output.isCongested) this.#socket.resume();
-  }
-
-  #sendHeld(): void {
-    for (const stream of this.#held) {
-      if (this.#sendWindow <= 0 || this.#output.isCongested) return;
-      this.#held.delete(stream);
-      this.sendData(stream);
-    }
+    this.#sending.sendHeld();
+    if (!this.#sending.isCongested) this.#socket.resume();
   }
 
   #onHeaders(header: FrameHeader, payload: Buffer): void {
@@ -364,12 +313,7 @@ export class Connection implements FrameHandler, StreamHost {
     const bytes = payload.readUInt32BE(0) & 0x7fffffff;
     if (header.stream === 0) {
       if (bytes === 0) throw new ConnectionError(ERROR.protocol, 'WINDOW_UPDATE of 0');
-      this.#sendWindow += bytes;
-      if (this.#sendWindow > WINDOW_BYTES_MAX) {
-        throw new ConnectionError(ERROR.flowControl, 'WINDOW_UPDATE');
-      }
-      this.#sendHeld();
-      return;
+      return this.#sending.grow(bytes);
     }
     const stream = this.#streamOf(header);
     if (stream === undefined) return;
@@ -409,21 +353,21 @@ export class Connection implements FrameHandler, StreamHost {
 
   #forget(stream: Http2Stream): void {
     if (!this.#streams.delete(stream.id)) return;
-    this.#held.delete(stream);
+    this.#sending.forget(stream);
     stream.close();
     this.#endWhenIdle();
   }
 
   #endWhenIdle(): void {
     if (!this.#leaving || this.#streams.size > 0) return;
-    this.#output.flush();
+    this.#sending.flush();
     this.#socket.end();
   }
 
   #break(error: ConnectionError): void {
     this.#broken = true;
     this.#goAway(error.code, error.message);
-    this.#output.flush();
+    this.#sending.flush();
     this.#socket.destroySoon();
   }
 

@@ -20,7 +20,7 @@ const OK_TRAILERS = encodeFields([['grpc-status', '0']]);
 
 /** What a stream needs of its connection. */
 export interface StreamHost {
-  sendFields(stream: Http2Stream, block: Uint8Array, endsStream: boolean): void;
+  sendFields(stream: Http2Stream, block: Uint8Array): void;
   /** Sends of the stream's `unsent` what both windows and the socket allow, now and later. */
   sendData(stream: Http2Stream): void;
   /** So many bytes of the client's were taken out of the stream's window. */
@@ -98,7 +98,7 @@ export class Http2Stream implements Wire {
     if (this.#isOver()) return;
     if (!this.#headersSent) {
       this.#headersSent = true;
-      this.#host.sendFields(this, RESPONSE_FIELDS, false);
+      this.#host.sendFields(this, RESPONSE_FIELDS);
     }
     if (message instanceof Uint8Array && message.length <= COPIED_BYTES_MAX) {
       this.unsent.push({ bytes: framed(message), sent, isOurs: true });
