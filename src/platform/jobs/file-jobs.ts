@@ -12,6 +12,7 @@ import { Lane, LanesByName } from './lane.ts';
 import { packBlobs } from './pack-blobs.ts';
 import { decodeError, type EncodedError, type JobMap, type JobName } from './protocol.ts';
 import type { Sealed } from './seal-trees.ts';
+import { ThreadedSubvolumeJobs } from './subvolumes/subvolume-jobs.ts';
 import { Threads } from './threads.ts';
 
 export interface FileJobsOptions {
@@ -56,6 +57,11 @@ class ThreadedFileJobs implements FileJobs {
   readonly #placements = new Grouped<BlobToPlace, void>(PLACEMENTS_MAX, (blobs) =>
     this.#placeGroup(blobs),
   );
+  readonly subvolumes = new ThreadedSubvolumeJobs({
+    onThread: (name, input) => this.#onThread(name, input),
+    cancelable: (signal, start) => this.#runCancelable(signal, start),
+    tracked: (work) => this.#track(work),
+  });
   readonly #atWork = new Set<Promise<unknown>>();
   #closed = false;
 

@@ -11,6 +11,7 @@ export type Bytes = Uint8Array;
 export interface Libc {
   openat(dirfd: number, path: Bytes, flags: number, mode: number): number;
   openat2(dirfd: number, path: Bytes, how: Bytes): number;
+  openByHandleAt(mountFd: number, handle: Bytes, flags: number): number;
   close(fd: number): number;
   read(fd: number, data: Bytes, length: number): number;
   write(fd: number, data: Bytes, length: number): number;
@@ -35,6 +36,13 @@ export interface Libc {
   fdatasync(fd: number): number;
   ficlone(to: number, from: number): number;
   copyFileRange(from: number, to: number, length: number): number;
+  /** For requests whose argument is a structure in memory. */
+  ioctl(fd: number, request: number, data: Bytes): number;
+  /**
+   * The same on a thread of libuv's, for calls that several must wait in at once: resolves with 0, or
+   * with the errno. `data` must stay as it is until then.
+   */
+  ioctlAside(fd: number, request: number, data: Bytes): Promise<number>;
   flistxattr(fd: number, data: Bytes, length: number): number;
   fgetxattr(fd: number, name: Bytes, data: Bytes, length: number): number;
   fsetxattr(fd: number, name: Bytes, data: Bytes, length: number): number;
@@ -73,6 +81,7 @@ function bind(koffi: typeof Koffi): Libc {
   const fsconfig = c.func('syscall', 'long', ['long', 'int', 'uint', 'void*', 'void*', 'int']);
   const fsmount = c.func('syscall', 'long', ['long', 'int', 'uint', 'uint']);
   const ioctl = c.func('ioctl', 'int', ['int', 'ulong', 'long']);
+  const ioctlOn = c.func('ioctl', 'int', ['int', 'ulong', 'void*']);
   const copyRange = c.func(
     'intptr_t copy_file_range(int, void*, int, void*, size_t, unsigned int)',
   );
@@ -82,6 +91,15 @@ function bind(koffi: typeof Koffi): Libc {
     ...bindFileCalls(c),
     openat2: (dirfd, path, how) => openat2(SYS.openat2, dirfd, path, how, how.length),
     ficlone: (to, from) => ioctl(to, FICLONE, from),
+    ioctl: (fd, request, data) => ioctlOn(fd, request, data),
+    ioctlAside: (fd, request, data) =>
+      new Promise((resolve, reject) => {
+        // The errno of the other thread is handed to this callback, and to nobody later.
+        ioctlOn.async(fd, request, data, (error: unknown, result: number) => {
+          if (error) reject(error instanceof Error ? error : new Error('ioctl was not called'));
+          else resolve(result < 0 ? koffi.errno() : 0);
+        });
+      }),
     copyFileRange: (from, to, length) => copyRange(from, null, to, null, length, 0),
     flistxattr: c.func('intptr_t flistxattr(int, void*, size_t)'),
     fgetxattr: c.func('intptr_t fgetxattr(int, void*, void*, size_t)'),
@@ -99,6 +117,7 @@ function bind(koffi: typeof Koffi): Libc {
 function bindFileCalls(c: Koffi.LibraryHandle) {
   return {
     openat: c.func('int openat(int, void*, int, uint)'),
+    openByHandleAt: c.func('int open_by_handle_at(int, void*, int)'),
     close: c.func('int close(int)'),
     read: c.func('intptr_t read(int, void*, size_t)'),
     write: c.func('intptr_t write(int, void*, size_t)'),

@@ -1,0 +1,256 @@
+import { chmod, mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { messageOf, OpError } from '../../base/errors.ts';
+import type { FileJobs, SubvolumeLimit, SubvolumeToMake } from '../../platform/platform.ts';
+import type { DriverDependencies, DriverFactory, SnapshotDriver, SnapshotNode } from '../driver.ts';
+import type { Mount, Usage } from '../snapshotter.ts';
+import { parseBtrfsConfig, type BtrfsConfig } from './config.ts';
+import { Leftovers } from './leftovers.ts';
+import { maxSizeOf } from './max-size.ts';
+
+/** Snapshots are private: setuid files in them must be out of other users' reach. */
+const PRIVATE = 0o700;
+
+/** Names in a snapshot's directory. */
+const WRITTEN = 'fs';
+const SEALED = 'layer';
+
+export const btrfs: DriverFactory = {
+  name: 'btrfs',
+  checkConfig: (table) => void parseBtrfsConfig(table),
+  capabilities: () => [],
+  open: async ({ root, table }, { linux, jobs, warn }) => {
+    const config = parseBtrfsConfig(table);
+    const folder = join(root, 'snapshots');
+    const { type, source } = linux.mountOf(root);
+    if (type !== 'btrfs') {
+      throw new OpError(
+        'FailedPrecondition',
+        `${root}: is on ${type}, not on btrfs: mount one there ("mkfs.btrfs DEVICE", "mount DEVICE ${root}"), name a folder on one as the root, or use the driver overlay or native`,
+      );
+    }
+    try {
+      for (const path of [root, folder]) {
+        await mkdir(path, { recursive: true });
+        await chmod(path, PRIVATE);
+      }
+    } catch (error) {
+      throw new OpError(
+        'FailedPrecondition',
+        `${root}: cannot be used as a root: ${messageOf(error)}`,
+        { cause: error },
+      );
+    }
+    if (config.switchesQuotaOn) await jobs.subvolumes.enableQuotas(folder);
+    return new BtrfsDriver({ folder, device: source, config, jobs, warn });
+  },
+};
+
+interface BtrfsOptions {
+  readonly folder: string;
+  /** As mount(8) takes it. */
+  readonly device: string;
+  readonly config: BtrfsConfig;
+  readonly jobs: FileJobs;
+  readonly warn: DriverDependencies['warn'];
+}
+
+/** Ids of a snapshot's subvolumes, as mounts name them. */
+interface Subvolumes {
+  [WRITTEN]?: number;
+  [SEALED]?: number;
+}
+
+interface KnownUsage {
+  readonly generation: number;
+  readonly usage: Usage;
+}
+
+/**
+ * FOLDER/ID/fs is the subvolume of an active snapshot, FOLDER/ID/layer the read-only one of a committed
+ * one. Commit snapshots the first to the second, in one transaction that carries all its files; the
+ * first goes when the record says so. A crash leaves either one too many: `repair` drops a layer that
+ * was not acknowledged, `committed` an fs that is no longer needed.
+ */
+class BtrfsDriver implements SnapshotDriver {
+  /** Ids of subvolumes come from `list`, and with `repair`. */
+  readonly mountsNeedList = true;
+  readonly #options: BtrfsOptions;
+  readonly #subvolumes = new Map<string, Subvolumes>();
+  /** Of active snapshots; committed ones have theirs in the record. */
+  readonly #usages = new Map<string, KnownUsage>();
+  readonly #leftovers: Leftovers;
+  #warnedOfQuota = false;
+
+  constructor(options: BtrfsOptions) {
+    this.#options = options;
+    this.#leftovers = new Leftovers(options);
+  }
+
+  async create(node: SnapshotNode): Promise<void> {
+    const [parent] = node.parentIds;
+    const from = parent === undefined ? undefined : this.#layerOf(parent);
+    if (!this.keepsDirectory(node)) return;
+    const limit = this.#limitOf(node);
+    const { id, limited } = await this.#make({
+      directory: this.#directoryOf(node.id),
+      path: this.#pathOf(node.id, WRITTEN),
+      ...(from === undefined ? {} : { from }),
+      ...(limit === undefined ? {} : { limit }),
+    });
+    this.#subvolumes.set(node.id, { [WRITTEN]: id });
+    if (!limited) this.#warnOfQuota();
+  }
+
+  /**
+   * What is missing was empty or is its parent's, so it can be made again. A limit may be lost with a
+   * power cut, and goes when quotas are switched off, so it is set anew.
+   */
+  async repair(node: SnapshotNode): Promise<void> {
+    if (!this.keepsDirectory(node)) return;
+    const there = this.#subvolumes.get(node.id);
+    if (there?.[WRITTEN] === undefined) return this.create(node);
+    if (there[SEALED] !== undefined) {
+      delete there[SEALED];
+      this.#leftovers.add(this.#pathOf(node.id, SEALED));
+    }
+    const limit = this.#limitOf(node);
+    if (limit === undefined) return;
+    const path = this.#pathOf(node.id, WRITTEN);
+    if (!(await this.#options.jobs.subvolumes.limit(path, limit))) this.#warnOfQuota();
+  }
+
+  repairsWhole(): boolean {
+    return true;
+  }
+
+  /** Option for option what containerd's btrfs snapshotter answers (CONTRACT section 4). */
+  mounts(node: SnapshotNode): readonly Mount[] {
+    const [parent] = node.parentIds;
+    const id =
+      this.keepsDirectory(node) || parent === undefined
+        ? this.#idOf(node.id, WRITTEN)
+        : this.#idOf(parent, SEALED);
+    const options = [`subvolid=${id}`, ...(node.kind === 'view' ? ['ro'] : [])];
+    return [{ type: 'btrfs', source: this.#options.device, options }];
+  }
+
+  async usage(node: SnapshotNode, signal: AbortSignal): Promise<Usage> {
+    const { folder, jobs } = this.#options;
+    const [parent] = node.parentIds;
+    const known = this.#usages.get(node.id);
+    const request = {
+      path: this.#pathOf(node.id, WRITTEN),
+      base: parent === undefined ? undefined : this.#layerOf(parent),
+      knownGeneration: known?.generation,
+    };
+    const { generation, size } = await jobs.subvolumes.measure(folder, request, signal);
+    if (size === undefined && known !== undefined) return known.usage;
+    if (size === undefined) throw new Error(`${request.path}: not measured, and not known`);
+    if (this.#subvolumes.has(node.id)) this.#usages.set(node.id, { generation, usage: size });
+    return size;
+  }
+
+  async seal(node: SnapshotNode, signal: AbortSignal): Promise<Usage> {
+    const [parent] = node.parentIds;
+    const { id, size } = await this.#make(
+      {
+        directory: this.#directoryOf(node.id),
+        path: this.#pathOf(node.id, SEALED),
+        from: this.#pathOf(node.id, WRITTEN),
+        readOnly: true,
+        measureAgainst: { base: parent === undefined ? undefined : this.#layerOf(parent) },
+      },
+      signal,
+    );
+    this.#subvolumes.set(node.id, { ...this.#subvolumes.get(node.id), [SEALED]: id });
+    return size;
+  }
+
+  committed(node: SnapshotNode): boolean {
+    const there = this.#subvolumes.get(node.id);
+    if (there?.[SEALED] === undefined) return false;
+    if (there[WRITTEN] !== undefined) {
+      delete there[WRITTEN];
+      this.#usages.delete(node.id);
+      this.#leftovers.add(this.#pathOf(node.id, WRITTEN));
+    }
+    return true;
+  }
+
+  discard(ids: readonly string[], signal: AbortSignal): Promise<void> {
+    const { folder, jobs } = this.#options;
+    for (const id of ids) {
+      this.#subvolumes.delete(id);
+      this.#usages.delete(id);
+    }
+    const directories = ids.map((id) => this.#directoryOf(id));
+    return jobs.subvolumes.remove(folder, directories, signal);
+  }
+
+  async list(): Promise<readonly string[]> {
+    const { folder, jobs } = this.#options;
+    const found = (await jobs.subvolumes.list(folder)).filter(({ name }) => /^\d+$/.test(name));
+    for (const { name, subvolumes } of found) {
+      const ids: Subvolumes = {};
+      for (const { name: part, id } of subvolumes) {
+        if (part === WRITTEN || part === SEALED) ids[part] = id;
+      }
+      this.#subvolumes.set(name, ids);
+    }
+    return found.map(({ name }) => name);
+  }
+
+  /** A view of a parent is the parent's own subvolume, which nobody can write to. */
+  keepsDirectory(node: SnapshotNode): boolean {
+    return node.kind !== 'view' || node.parentIds.length === 0;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#leftovers[Symbol.asyncDispose]();
+  }
+
+  #make(subvolume: SubvolumeToMake, signal?: AbortSignal) {
+    const { folder, jobs } = this.#options;
+    return jobs.subvolumes.make(folder, subvolume, signal);
+  }
+
+  #limitOf(node: SnapshotNode): SubvolumeLimit | undefined {
+    const bytes = node.kind === 'active' ? maxSizeOf(node.labels) : undefined;
+    return bytes === undefined
+      ? undefined
+      : { bytes, required: this.#options.config.enforcesMaxSize };
+  }
+
+  #warnOfQuota(): void {
+    if (this.#warnedOfQuota) return;
+    this.#warnedOfQuota = true;
+    this.#options.warn(
+      { root: this.#options.folder },
+      'snapshots ask for a size limit, but quotas are off: they have none (quota = "on" switches them on)',
+    );
+  }
+
+  #layerOf(id: string): string {
+    this.#idOf(id, SEALED);
+    return this.#pathOf(id, SEALED);
+  }
+
+  /** @throws OpError FailedPrecondition where a crash or somebody took the subvolume */
+  #idOf(id: string, part: keyof Subvolumes): number {
+    const found = this.#subvolumes.get(id)?.[part];
+    if (found !== undefined) return found;
+    throw new OpError(
+      'FailedPrecondition',
+      `subvolume ${this.#pathOf(id, part)} is not there: remove its snapshot and make it again`,
+    );
+  }
+
+  #directoryOf(id: string): string {
+    return join(this.#options.folder, id);
+  }
+
+  #pathOf(id: string, part: keyof Subvolumes): string {
+    return join(this.#options.folder, id, part);
+  }
+}
