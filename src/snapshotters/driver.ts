@@ -49,6 +49,8 @@ export interface SnapshotDriver extends AsyncDisposable {
    * @returns false when what was sealed is not there
    */
   committed?(node: SnapshotNode): boolean;
+  /** Resolves when what `committed` let go is gone from the disk, or could not go. */
+  settled?(): Promise<void>;
   /** Removes what the ids left on disk, those that left nothing included; in a worker. */
   discard(ids: readonly string[], signal: AbortSignal): Promise<void>;
   /** The ids that have something on disk; for start-up. */

@@ -188,6 +188,7 @@ export class TreeSnapshotter implements Snapshotter {
   async cleanup(ctx: RequestContext): Promise<void> {
     await this.#recovered;
     await this.#trash.emptied(ctx.signal);
+    await this.#driver.settled?.();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

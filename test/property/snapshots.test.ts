@@ -14,7 +14,7 @@ import type { Info, Mount, Usage } from '../../src/snapshotters/snapshotter.ts';
 import { collect } from '../support/collect.ts';
 import { Daemon, DRIVERS, type DriverName } from '../support/daemon.ts';
 import { ownDirectory } from '../support/mounts.ts';
-import { temporaryFolder } from '../support/temporary.ts';
+import { rootFor } from '../support/loop-fs.ts';
 import {
   fieldPaths,
   holds,
@@ -105,7 +105,7 @@ for (const driver of DRIVERS) {
 }
 
 async function runSequence(driver: DriverName, operations: readonly Operation[]): Promise<void> {
-  await using folder = await temporaryFolder('snapshots');
+  await using folder = await rootFor(driver, 'snapshots');
   const daemon = await Daemon.start({ root: folder.path, snapshotter: driver });
   const run = new Run(driver, daemon);
   try {

@@ -1,7 +1,7 @@
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { run } from './run.ts';
-import { makeTemporaryRoot } from './temporary.ts';
+import { makeTemporaryRoot, temporaryFolder } from './temporary.ts';
 
 export interface MountedImage extends AsyncDisposable {
   readonly image: string;
@@ -33,6 +33,14 @@ export async function mountImage(image: string): Promise<MountedImage> {
       await rm(dirname(image), { recursive: true });
     },
   };
+}
+
+/** What a driver needs below its root; everything but btrfs works on what /tmp is on. */
+export function rootFor(
+  driver: string,
+  what: string,
+): Promise<AsyncDisposable & { readonly path: string }> {
+  return driver === 'btrfs' ? loopFileSystem('btrfs', 2048) : temporaryFolder(what);
 }
 
 /** A new file system in memory. */

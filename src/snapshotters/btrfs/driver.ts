@@ -67,8 +67,8 @@ interface KnownUsage {
 }
 
 /**
- * FOLDER/ID/fs is the subvolume of an active snapshot, FOLDER/ID/layer the read-only one of a committed
- * one. Commit snapshots the first to the second, in one transaction that carries all its files; the
+ * FOLDER/ID/fs is the subvolume of an active snapshot or of a view, FOLDER/ID/layer the read-only one of
+ * a committed snapshot. Commit snapshots the first to the second, in one transaction that carries all its files; the
  * first goes when the record says so. A crash leaves either one too many: `repair` drops a layer that
  * was not acknowledged, `committed` an fs that is no longer needed.
  */
@@ -90,12 +90,11 @@ class BtrfsDriver implements SnapshotDriver {
   async create(node: SnapshotNode): Promise<void> {
     const [parent] = node.parentIds;
     const from = parent === undefined ? undefined : this.#layerOf(parent);
-    if (!this.keepsDirectory(node)) return;
     const limit = this.#limitOf(node);
     const { id, limited } = await this.#make({
       directory: this.#directoryOf(node.id),
       path: this.#pathOf(node.id, WRITTEN),
-      ...(from === undefined ? {} : { from }),
+      ...(from === undefined ? {} : { from, readOnly: node.kind === 'view' }),
       ...(limit === undefined ? {} : { limit }),
     });
     this.#subvolumes.set(node.id, { [WRITTEN]: id });
@@ -107,7 +106,6 @@ class BtrfsDriver implements SnapshotDriver {
    * power cut, and goes when quotas are switched off, so it is set anew.
    */
   async repair(node: SnapshotNode): Promise<void> {
-    if (!this.keepsDirectory(node)) return;
     const there = this.#subvolumes.get(node.id);
     if (there?.[WRITTEN] === undefined) return this.create(node);
     if (there[SEALED] !== undefined) {
@@ -126,11 +124,7 @@ class BtrfsDriver implements SnapshotDriver {
 
   /** Option for option what containerd's btrfs snapshotter answers (CONTRACT section 4). */
   mounts(node: SnapshotNode): readonly Mount[] {
-    const [parent] = node.parentIds;
-    const id =
-      this.keepsDirectory(node) || parent === undefined
-        ? this.#idOf(node.id, WRITTEN)
-        : this.#idOf(parent, SEALED);
+    const id = this.#idOf(node.id, WRITTEN);
     const options = [`subvolid=${id}`, ...(node.kind === 'view' ? ['ro'] : [])];
     return [{ type: 'btrfs', source: this.#options.device, options }];
   }
@@ -178,6 +172,10 @@ class BtrfsDriver implements SnapshotDriver {
     return true;
   }
 
+  settled(): Promise<void> {
+    return this.#leftovers.removed();
+  }
+
   discard(ids: readonly string[], signal: AbortSignal): Promise<void> {
     const { folder, jobs } = this.#options;
     for (const id of ids) {
@@ -201,9 +199,8 @@ class BtrfsDriver implements SnapshotDriver {
     return found.map(({ name }) => name);
   }
 
-  /** A view of a parent is the parent's own subvolume, which nobody can write to. */
-  keepsDirectory(node: SnapshotNode): boolean {
-    return node.kind !== 'view' || node.parentIds.length === 0;
+  keepsDirectory(): boolean {
+    return true;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -26,6 +26,11 @@ export class Leftovers implements AsyncDisposable {
     this.#removing ??= this.#remove();
   }
 
+  /** Resolves when those added so far are gone, or could not go. */
+  async removed(): Promise<void> {
+    await this.#removing;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort();
     await this.#removing;
