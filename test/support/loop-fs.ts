@@ -35,6 +35,9 @@ export async function mountImage(image: string): Promise<MountedImage> {
   };
 }
 
+export const fileSystemFor = (driver: string): 'ext4' | 'btrfs' =>
+  driver === 'btrfs' ? 'btrfs' : 'ext4';
+
 /** What a driver needs below its root; everything but btrfs works on what /tmp is on. */
 export function rootFor(
   driver: string,
