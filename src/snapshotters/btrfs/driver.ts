@@ -1,4 +1,4 @@
-import { chmod, mkdir } from 'node:fs/promises';
+import { chmod, mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { messageOf, OpError } from '../../base/errors.ts';
 import type { FileJobs, SubvolumeLimit, SubvolumeToMake } from '../../platform/platform.ts';
@@ -188,6 +188,8 @@ class BtrfsDriver implements SnapshotDriver {
 
   async list(): Promise<readonly string[]> {
     const { folder, jobs } = this.#options;
+    // A new root needs no thread.
+    if ((await readdir(folder)).length === 0) return [];
     const found = (await jobs.subvolumes.list(folder)).filter(({ name }) => /^\d+$/.test(name));
     for (const { name, subvolumes } of found) {
       const ids: Subvolumes = {};

@@ -30,12 +30,6 @@ export type MadeSubvolume =
   | { readonly id: number; readonly limited: boolean; readonly size: SubvolumeSize | undefined }
   | { readonly error: EncodedError };
 
-/**
- * How many snapshots are under way at once, each on a thread of libuv's. They share a transaction; the
- * other threads (bin/ballast says how many there are) must serve the rest of the daemon.
- */
-const AT_ONCE = 24;
-
 /** Larger ones are measured apart, so that the small ones of the group need not wait for them. */
 const BUDGET: Budget = { entries: 1000, ms: 20 };
 
@@ -44,16 +38,13 @@ const DIRECTORY_MODE = 0o700;
 const ROOT_MODE = 0o755;
 const UNFINISHED = 'new';
 
-/** Makes the subvolumes of several callers; a failure of one leaves the others alone. */
-export async function makeSubvolumes(
+/**
+ * Makes the subvolumes of several callers side by side; a failure of one leaves the others alone.
+ * Snapshots wait for their transaction on a thread of libuv's each.
+ */
+export const makeSubvolumes = (
   requests: readonly SubvolumeToMake[],
-): Promise<readonly MadeSubvolume[]> {
-  const made: MadeSubvolume[] = [];
-  for (let first = 0; first < requests.length; first += AT_ONCE) {
-    made.push(...(await Promise.all(requests.slice(first, first + AT_ONCE).map(makeOne))));
-  }
-  return made;
-}
+): Promise<readonly MadeSubvolume[]> => Promise.all(requests.map(makeOne));
 
 async function makeOne(request: SubvolumeToMake): Promise<MadeSubvolume> {
   const { path, from } = request;
