@@ -22,6 +22,7 @@ export const btrfs: DriverFactory = {
   open: async ({ root, table }, { linux, jobs, warn }) => {
     const config = parseBtrfsConfig(table);
     const folder = join(root, 'snapshots');
+    await makePrivate(root, root);
     const { type, source } = linux.mountOf(root);
     if (type !== 'btrfs') {
       throw new OpError(
@@ -29,22 +30,21 @@ export const btrfs: DriverFactory = {
         `${root}: is on ${type}, not on btrfs: mount one there ("mkfs.btrfs DEVICE", "mount DEVICE ${root}"), name a folder on one as the root, or use the driver overlay or native`,
       );
     }
-    try {
-      for (const path of [root, folder]) {
-        await mkdir(path, { recursive: true });
-        await chmod(path, PRIVATE);
-      }
-    } catch (error) {
-      throw new OpError(
-        'FailedPrecondition',
-        `${root}: cannot be used as a root: ${messageOf(error)}`,
-        { cause: error },
-      );
-    }
+    await makePrivate(folder, root);
     if (config.switchesQuotaOn) await jobs.subvolumes.enableQuotas(folder);
     return new BtrfsDriver({ folder, device: source, config, jobs, warn });
   },
 };
+
+async function makePrivate(path: string, root: string): Promise<void> {
+  try {
+    await mkdir(path, { recursive: true });
+    await chmod(path, PRIVATE);
+  } catch (error) {
+    const message = `${root}: cannot be used as a root: ${messageOf(error)}`;
+    throw new OpError('FailedPrecondition', message, { cause: error });
+  }
+}
 
 interface BtrfsOptions {
   readonly folder: string;
