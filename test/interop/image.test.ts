@@ -27,6 +27,12 @@ for (const release of RELEASES) {
 
   test(`containerd ${release.name} imports, runs, exports and removes a small image on native`, async () =>
     comeAndGo(release, 'ballast-native', await smallImage()));
+
+  test(
+    `containerd ${release.name} imports, runs, exports and removes a Debian image on btrfs`,
+    { timeout: FIRST_TIME_MS },
+    async () => comeAndGo(release, 'ballast-btrfs', await debianImage()),
+  );
 }
 
 async function comeAndGo(release: Release, snapshotter: SnapshotterName, image: Image) {
