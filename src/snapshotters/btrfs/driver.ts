@@ -1,7 +1,13 @@
 import { chmod, mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { messageOf, OpError } from '../../base/errors.ts';
-import type { FileJobs, SubvolumeLimit, SubvolumeToMake } from '../../platform/platform.ts';
+import type { Labels } from '../../base/labels.ts';
+import type {
+  FileJobs,
+  QuotaGroup,
+  SubvolumeLimit,
+  SubvolumeToMake,
+} from '../../platform/platform.ts';
 import type { DriverDependencies, DriverFactory, SnapshotDriver, SnapshotNode } from '../driver.ts';
 import type { Mount, Usage } from '../snapshotter.ts';
 import { parseBtrfsConfig, type BtrfsConfig } from './config.ts';
@@ -14,6 +20,9 @@ const PRIVATE = 0o700;
 /** Names in a snapshot's directory. */
 const WRITTEN = 'fs';
 const SEALED = 'layer';
+
+const EXCLUSIVE_LABEL = 'containerd.io/snapshot/btrfs.exclusive';
+const REFERENCED_LABEL = 'containerd.io/snapshot/btrfs.referenced';
 
 export const btrfs: DriverFactory = {
   name: 'btrfs',
@@ -79,6 +88,8 @@ class BtrfsDriver implements SnapshotDriver {
   readonly #subvolumes = new Map<string, Subvolumes>();
   /** Of active snapshots; committed ones have theirs in the record. */
   readonly #usages = new Map<string, KnownUsage>();
+  /** What quota groups of active snapshots counted at their last Usage. */
+  readonly #groups = new Map<string, QuotaGroup>();
   readonly #leftovers: Leftovers;
   #warnedOfQuota = false;
 
@@ -129,6 +140,16 @@ class BtrfsDriver implements SnapshotDriver {
     return [{ type: 'btrfs', source: this.#options.device, options }];
   }
 
+  /** Beside Usage, which counts differently: docs/operations.md compares them. */
+  shownLabels(node: SnapshotNode): Labels | undefined {
+    const group = this.#groups.get(node.id);
+    if (group === undefined) return undefined;
+    return new Map([
+      [EXCLUSIVE_LABEL, String(group.exclusive)],
+      [REFERENCED_LABEL, String(group.referenced)],
+    ]);
+  }
+
   async usage(node: SnapshotNode, signal: AbortSignal): Promise<Usage> {
     const { folder, jobs } = this.#options;
     const [parent] = node.parentIds;
@@ -138,7 +159,8 @@ class BtrfsDriver implements SnapshotDriver {
       base: parent === undefined ? undefined : this.#layerOf(parent),
       knownGeneration: known?.generation,
     };
-    const { generation, size } = await jobs.subvolumes.measure(folder, request, signal);
+    const { generation, size, group } = await jobs.subvolumes.measure(folder, request, signal);
+    if (group !== undefined && this.#subvolumes.has(node.id)) this.#groups.set(node.id, group);
     if (size === undefined && known !== undefined) return known.usage;
     if (size === undefined) throw new Error(`${request.path}: not measured, and not known`);
     if (this.#subvolumes.has(node.id)) this.#usages.set(node.id, { generation, usage: size });
@@ -166,7 +188,7 @@ class BtrfsDriver implements SnapshotDriver {
     if (there?.[SEALED] === undefined) return false;
     if (there[WRITTEN] !== undefined) {
       delete there[WRITTEN];
-      this.#usages.delete(node.id);
+      this.#forget(node.id);
       this.#leftovers.add(this.#pathOf(node.id, WRITTEN));
     }
     return true;
@@ -180,7 +202,7 @@ class BtrfsDriver implements SnapshotDriver {
     const { folder, jobs } = this.#options;
     for (const id of ids) {
       this.#subvolumes.delete(id);
-      this.#usages.delete(id);
+      this.#forget(id);
     }
     const directories = ids.map((id) => this.#directoryOf(id));
     return jobs.subvolumes.remove(folder, directories, signal);
@@ -212,6 +234,11 @@ class BtrfsDriver implements SnapshotDriver {
   #make(subvolume: SubvolumeToMake, signal?: AbortSignal) {
     const { folder, jobs } = this.#options;
     return jobs.subvolumes.make(folder, subvolume, signal);
+  }
+
+  #forget(id: string): void {
+    this.#usages.delete(id);
+    this.#groups.delete(id);
   }
 
   #limitOf(node: SnapshotNode): SubvolumeLimit | undefined {

@@ -1,11 +1,6 @@
 import { basename } from 'node:path';
 import { quote } from '../../../base/errors.ts';
-import {
-  getSubvolInfo,
-  qgroupLimit,
-  snapCreate,
-  subvolCreate,
-} from '../../linux/btrfs.ts';
+import { getSubvolInfo, qgroupLimit, snapCreate, subvolCreate } from '../../linux/btrfs.ts';
 import { ERRNO, fromSystemError, isErrno } from '../../linux/errno.ts';
 import {
   AT_FDCWD,

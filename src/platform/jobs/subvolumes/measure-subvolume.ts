@@ -62,9 +62,7 @@ export interface MeasureWrittenRequest extends MeasureSubvolumeRequest {
  * final until then.
  * @throws SyncFailure
  */
-export function measureWritten(
-  request: MeasureWrittenRequest,
-): MeasuredSubvolume {
+export function measureWritten(request: MeasureWrittenRequest): MeasuredSubvolume {
   const { path, knownGeneration } = request;
   const fd = openToMeasure(path);
   try {
@@ -173,8 +171,7 @@ class Measurement {
   #count(name: Bytes, base: number | undefined): boolean {
     if (!this.#read(this.#stat, this.#chain.fd, name)) return false;
     const there = base !== undefined && this.#read(this.#baseStat, base, name);
-    const same =
-      there && isSameFile(this.#chain.fd, this.#stat, base, this.#baseStat, name);
+    const same = there && isSameFile(this.#chain.fd, this.#stat, base, this.#baseStat, name);
     if (!same) this.#add(this.#stat);
     const { inode, mode } = this.#stat;
     const isDirectory = (mode & TYPE.mask) === TYPE.directory;

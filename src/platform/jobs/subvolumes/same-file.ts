@@ -1,5 +1,5 @@
 import type { Bytes } from '../../linux/ffi.ts';
-import { close, O, openat, read, readlinkat, Stat, TYPE } from '../../linux/files.ts';
+import { close, O, openat, read, readlinkat, TYPE, type Stat } from '../../linux/files.ts';
 import { getxattr } from '../../linux/xattr.ts';
 
 const CAPABILITY = Buffer.from('security.capability\0');

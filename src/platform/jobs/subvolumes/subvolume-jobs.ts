@@ -16,7 +16,10 @@ import { decodeError, type JobMap, type JobName } from '../protocol.ts';
 
 /** What the other jobs run with, too. */
 export interface Runner {
-  onThread<Name extends JobName>(name: Name, input: JobMap[Name]['in']): Promise<JobMap[Name]['out']>;
+  onThread<Name extends JobName>(
+    name: Name,
+    input: JobMap[Name]['in'],
+  ): Promise<JobMap[Name]['out']>;
   /** Raises the flag when the signal comes; closing waits for what is started. */
   cancelable<T>(signal: AbortSignal, start: (cancel: CancelFlag) => Promise<T>): Promise<T>;
   tracked<T>(work: Promise<T>): Promise<T>;
