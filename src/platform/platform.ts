@@ -65,6 +65,8 @@ export interface SubvolumeToMake {
   readonly from?: string;
   readonly readOnly?: boolean;
   readonly limit?: SubvolumeLimit;
+  /** Fails as a sync does where what was written to the source before did not reach the disk. */
+  readonly flush?: boolean;
   /** Its size is wanted too: of what is not the same in `base`, as `measure` does. */
   readonly measureAgainst?: { readonly base: string | undefined };
 }
@@ -92,8 +94,8 @@ export interface DirectoryOfSubvolumes {
 /** Subvolumes of btrfs, in workers. `folder` holds the snapshots of one driver. */
 export interface SubvolumeJobs {
   /**
-   * A snapshot is on disk, with all that was written to its source before, when this resolves; an empty
-   * subvolume need not be. Calls of one folder that come together share a transaction.
+   * A snapshot is on disk when this resolves, and with `flush` all that was written to its source before;
+   * an empty subvolume need not be. Calls of one folder that come together share a transaction.
    */
   make(folder: string, subvolume: SubvolumeToMake, signal?: AbortSignal): Promise<SubvolumeMade>;
   /**

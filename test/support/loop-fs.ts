@@ -3,6 +3,9 @@ import { dirname, join } from 'node:path';
 import { run } from './run.ts';
 import { makeTemporaryRoot, temporaryFolder } from './temporary.ts';
 
+/** Where images lie; scripts/test names a folder of its own, and clears what a killed test left there. */
+const IMAGES = process.env['BALLAST_TEST_IMAGES'] ?? '/dev/shm/proof';
+
 export interface MountedImage extends AsyncDisposable {
   readonly image: string;
   /** Where the file system is mounted. */
@@ -61,6 +64,6 @@ export async function loopFileSystem(
 
 /** A name for an image in memory, in a folder of its own. */
 export async function imagePath(what: string): Promise<string> {
-  await mkdir('/dev/shm/proof', { recursive: true });
-  return join(await mkdtemp(`/dev/shm/proof/${what}-`), 'image');
+  await mkdir(IMAGES, { recursive: true });
+  return join(await mkdtemp(join(IMAGES, `${what}-`)), 'image');
 }

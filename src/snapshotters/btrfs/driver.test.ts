@@ -1,7 +1,7 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { expect, test } from 'vitest';
-import { loopFileSystem } from '../../../test/support/loop-fs.ts';
+import { imagePath, loopFileSystem } from '../../../test/support/loop-fs.ts';
 import { ownDirectory, performMounts } from '../../../test/support/mounts.ts';
 import { run } from '../../../test/support/run.ts';
 import { makeTemporaryRoot, temporaryFolder } from '../../../test/support/temporary.ts';
@@ -191,12 +191,13 @@ test('a lost layer is told of, and refused as a parent by its name', async () =>
 });
 
 test('a file system of several devices is mounted by one of them', async () => {
-  await using images = await temporaryFolder('devices');
   await using point = await temporaryFolder('several');
+  const images: string[] = [];
   const devices: string[] = [];
   try {
-    for (const name of ['one', 'two']) {
-      const image = join(images.path, name);
+    for (let count = 0; count < 2; count++) {
+      const image = await imagePath('device');
+      images.push(image);
       await run('truncate', ['-s', '256M', image]);
       devices.push((await run('losetup', ['-f', '--show', image])).trim());
     }
@@ -214,6 +215,7 @@ test('a file system of several devices is mounted by one of them', async () => {
   } finally {
     await run('umount', [point.path]).catch(() => undefined);
     for (const device of devices) await run('losetup', ['-d', device]);
+    for (const image of images) await run('rm', ['-r', dirname(image)]);
   }
 });
 

@@ -8,7 +8,13 @@ import type {
   SubvolumeLimit,
   SubvolumeToMake,
 } from '../../platform/platform.ts';
-import type { DriverDependencies, DriverFactory, SnapshotDriver, SnapshotNode } from '../driver.ts';
+import type {
+  DriverDependencies,
+  DriverFactory,
+  Durability,
+  SnapshotDriver,
+  SnapshotNode,
+} from '../driver.ts';
 import type { Mount, Usage } from '../snapshotter.ts';
 import { parseBtrfsConfig, type BtrfsConfig } from './config.ts';
 import { Leftovers } from './leftovers.ts';
@@ -28,7 +34,7 @@ export const btrfs: DriverFactory = {
   name: 'btrfs',
   checkConfig: (table) => void parseBtrfsConfig(table),
   capabilities: () => [],
-  open: async ({ root, table }, { linux, jobs, warn }) => {
+  open: async ({ root, durability, table }, { linux, jobs, warn }) => {
     const config = parseBtrfsConfig(table);
     const folder = join(root, 'snapshots');
     await makePrivate(root, root);
@@ -41,7 +47,7 @@ export const btrfs: DriverFactory = {
     }
     await makePrivate(folder, root);
     if (config.switchesQuotaOn) await jobs.subvolumes.enableQuotas(folder);
-    return new BtrfsDriver({ folder, device: source, config, jobs, warn });
+    return new BtrfsDriver({ folder, device: source, config, durability, jobs, warn });
   },
 };
 
@@ -60,6 +66,7 @@ interface BtrfsOptions {
   /** As mount(8) takes it. */
   readonly device: string;
   readonly config: BtrfsConfig;
+  readonly durability: Durability;
   readonly jobs: FileJobs;
   readonly warn: DriverDependencies['warn'];
 }
@@ -175,6 +182,7 @@ class BtrfsDriver implements SnapshotDriver {
         path: this.#pathOf(node.id, SEALED),
         from: this.#pathOf(node.id, WRITTEN),
         readOnly: true,
+        flush: this.#options.durability === 'full',
         measureAgainst: { base: parent === undefined ? undefined : this.#layerOf(parent) },
       },
       signal,

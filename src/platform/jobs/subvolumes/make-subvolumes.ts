@@ -1,7 +1,7 @@
-import { basename } from 'node:path';
+import { basename, dirname } from 'node:path';
 import { quote } from '../../../base/errors.ts';
 import { getSubvolInfo, qgroupLimit, snapCreate, subvolCreate } from '../../linux/btrfs.ts';
-import { ERRNO, fromSystemError, isErrno } from '../../linux/errno.ts';
+import { ERRNO, fromSyncError, fromSystemError, isErrno } from '../../linux/errno.ts';
 import {
   AT_FDCWD,
   close,
@@ -12,6 +12,7 @@ import {
   openDirectory,
   O,
   renameat,
+  syncfs,
 } from '../../linux/files.ts';
 import type { SubvolumeSize, SubvolumeToMake } from '../../platform.ts';
 import { never } from '../cancellation.ts';
@@ -36,10 +37,25 @@ const UNFINISHED = 'new';
 /**
  * Makes the subvolumes of several callers side by side; a failure of one leaves the others alone.
  * Snapshots wait for their transaction on a thread of libuv's each.
+ * @throws SyncFailure
  */
-export const makeSubvolumes = (
+export async function makeSubvolumes(
   requests: readonly SubvolumeToMake[],
-): Promise<readonly MadeSubvolume[]> => Promise.all(requests.map(makeOne));
+): Promise<readonly MadeSubvolume[]> {
+  const path = requests.find(({ flush }) => flush === true)?.directory;
+  if (path === undefined) return Promise.all(requests.map(makeOne));
+  const fd = openDirectory(dirname(path));
+  try {
+    const made = await Promise.all(requests.map(makeOne));
+    // The snapshots' transaction has carried the files, but only this tells of those it could not write.
+    syncfs(fd);
+    return made;
+  } catch (error) {
+    throw fromSyncError(error, `flushing the file system of ${quote(path)}`);
+  } finally {
+    close(fd);
+  }
+}
 
 async function makeOne(request: SubvolumeToMake): Promise<MadeSubvolume> {
   const { path, from } = request;
