@@ -84,6 +84,12 @@ export interface DriverFactory {
   /** What containerd's config is to say of it on this kernel, such as `remap-ids`. */
   capabilities(table: ConfigTable): readonly string[];
   /**
+   * Looks at what a root that may not be there yet is to lie on, before it is claimed: a root that was
+   * refused is still a new one when the right disk is mounted there.
+   * @throws OpError FailedPrecondition as `open`
+   */
+  checkRoot?(root: string, dependencies: Pick<DriverDependencies, 'linux'>): void;
+  /**
    * Makes the root's folders and looks whether this kernel and file system can serve.
    * @throws OpError FailedPrecondition saying what is wrong with the root and what to do
    */

@@ -1,9 +1,10 @@
 import { chmod, mkdir, readdir } from 'node:fs/promises';
-import { join } from 'node:path';
-import { messageOf, OpError } from '../../base/errors.ts';
+import { dirname, join } from 'node:path';
+import { isOpError, messageOf, OpError } from '../../base/errors.ts';
 import type { Labels } from '../../base/labels.ts';
 import type {
   FileJobs,
+  Linux,
   QuotaGroup,
   SubvolumeLimit,
   SubvolumeToMake,
@@ -34,22 +35,36 @@ export const btrfs: DriverFactory = {
   name: 'btrfs',
   checkConfig: (table) => void parseBtrfsConfig(table),
   capabilities: () => [],
+  checkRoot: (root, { linux }) => void deviceOf(root, linux),
   open: async ({ root, durability, table }, { linux, jobs, warn }) => {
     const config = parseBtrfsConfig(table);
     const folder = join(root, 'snapshots');
     await makePrivate(root, root);
-    const { type, source } = linux.mountOf(root);
-    if (type !== 'btrfs') {
+    const device = deviceOf(root, linux);
+    await makePrivate(folder, root);
+    if (config.switchesQuotaOn) await jobs.subvolumes.enableQuotas(folder);
+    return new BtrfsDriver({ folder, device, config, durability, jobs, warn });
+  },
+};
+
+/**
+ * The device that mounts name; of the folder that the root is to be made in, where it is not there yet.
+ * @throws OpError FailedPrecondition
+ */
+function deviceOf(root: string, linux: Linux): string {
+  for (let path = root; ; path = dirname(path)) {
+    try {
+      const { type, source } = linux.mountOf(path);
+      if (type === 'btrfs') return source;
       throw new OpError(
         'FailedPrecondition',
         `${root}: is on ${type}, not on btrfs: mount one there ("mkfs.btrfs DEVICE", "mount DEVICE ${root}"), name a folder on one as the root, or use the driver overlay or native`,
       );
+    } catch (error) {
+      if (!isOpError(error, 'NotFound') || path === '/') throw error;
     }
-    await makePrivate(folder, root);
-    if (config.switchesQuotaOn) await jobs.subvolumes.enableQuotas(folder);
-    return new BtrfsDriver({ folder, device: source, config, durability, jobs, warn });
-  },
-};
+  }
+}
 
 async function makePrivate(path: string, root: string): Promise<void> {
   try {
