@@ -61,8 +61,21 @@ const SYS = { fsopen: 430, fsconfig: 431, fsmount: 432, openat2: 437 } as const;
 /** linux/fs.h: _IOW(0x94, 9, int) */
 const FICLONE = 0x4004_9409;
 
+/** Calls that wait aside at once: as many as koffi keeps memory for. */
+const ASIDE_MAX = 32;
+
 const require = createRequire(import.meta.url);
 let loaded: Libc | undefined;
+let library: Koffi.LibraryHandle | undefined;
+
+/** This process as a library. Each call that waits aside has memory, which is else mapped anew for all but eight. */
+export function loadLibrary(): Koffi.LibraryHandle {
+  if (library !== undefined) return library;
+  const koffi: typeof Koffi = require('koffi');
+  koffi.config({ ...koffi.config(), resident_async_pools: ASIDE_MAX });
+  library = koffi.load(null);
+  return library;
+}
 
 /**
  * The C library of this process. The first call in a thread loads the binding (6 ms, some megabytes), so
@@ -74,7 +87,7 @@ export function libc(): Libc {
 }
 
 function bind(koffi: typeof Koffi): Libc {
-  const c = koffi.load(null);
+  const c = loadLibrary();
   // One C function under several prototypes: the arguments of syscall(2) depend on its number.
   const openat2 = c.func('syscall', 'long', ['long', 'int', 'void*', 'void*', 'size_t']);
   const fsopen = c.func('syscall', 'long', ['long', 'void*', 'uint']);
