@@ -13,6 +13,9 @@ interface BlobRecord {
   readonly labels?: readonly (readonly [string, string])[];
 }
 
+/** Of the record with this key. @throws OpError InvalidArgument for what is no blob's */
+export const digestOfKey = (key: string): Digest => parseDigest(key.slice(PREFIX.length));
+
 /** What is known of every blob, in memory, and its records in the metadata store. */
 export class BlobIndex {
   readonly #infos = new Map<Digest, Info>();
@@ -22,7 +25,7 @@ export class BlobIndex {
     for await (const [key, value] of metadata.scan(PREFIX)) {
       // Our own record, guarded by the store's checksums: not parsed again.
       const record = value as BlobRecord;
-      const digest = parseDigest(key.slice(PREFIX.length));
+      const digest = digestOfKey(key);
       index.#infos.set(digest, {
         digest,
         size: record.size,
@@ -47,9 +50,13 @@ export class BlobIndex {
     return this.#infos.values();
   }
 
-  /** Writes the record of a blob that is still being placed: nobody sees it before `publish`. */
-  record(tx: WriteTx, info: Info): void {
+  /**
+   * Writes the record of a blob that is still being placed: nobody sees it before `publish`.
+   * @param bytes the blob, where its file is not synced
+   */
+  record(tx: WriteTx, info: Info, bytes: Uint8Array | undefined): void {
     this.#put(tx, info);
+    if (bytes !== undefined) tx.keep(PREFIX + info.digest, bytes);
   }
   /** The blob and its record are on disk. */
   publish(info: Info): void {

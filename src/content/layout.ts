@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { splitDigest, type Digest } from '../base/digest.ts';
+import { ALGORITHMS, splitDigest, type Digest } from '../base/digest.ts';
 
 /**
  * Where things are below the content root:
@@ -14,6 +15,17 @@ export class ContentLayout {
 
   constructor(root: string) {
     this.root = root;
+  }
+  /** Makes the folders, where they are not there yet. */
+  async make(): Promise<void> {
+    for (const folder of [
+      this.root,
+      this.ingests,
+      this.trash,
+      ...ALGORITHMS.map((algorithm) => join(this.blobs, algorithm)),
+    ]) {
+      await mkdir(folder, { recursive: true, mode: 0o700 });
+    }
   }
   get blobs(): string {
     return join(this.root, 'blobs');

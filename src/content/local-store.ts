@@ -1,8 +1,8 @@
-import { mkdir, open, readdir, rename, unlink } from 'node:fs/promises';
+import { open, readdir, rename, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import type { RequestContext } from '../base/context.ts';
-import { ALGORITHMS, type Digest } from '../base/digest.ts';
+import type { Digest } from '../base/digest.ts';
 import { alreadyExists, notFound, OpError, quote } from '../base/errors.ts';
 import { updateLabels } from '../base/fieldpaths.ts';
 import { compileFilters, adaptContent, adaptStatus } from '../base/filters.ts';
@@ -32,9 +32,11 @@ export interface LocalStoreDependencies {
 /**
  * The content store on one folder.
  *
- * Commit: bytes on disk, then their name under blobs/, then the name on disk, then the record. A crash
- * in between leaves an ingest, a temporary file or a blob without a record: start-up keeps the first
- * and removes the others. Delete: the record, then the file (invariants 6 to 8 of docs/durability.md).
+ * Commit of an ingest's file: bytes on disk, then their name under blobs/, then the name on disk. A
+ * small blob's file is not synced: its bytes are kept with its record until they are on disk there. A
+ * crash leaves an ingest, a temporary file, a blob without a record, or a record whose small blob
+ * start-up makes again; it removes the others but the first. Delete: the record, then the file
+ * (invariants 6 to 8 of docs/durability.md).
  */
 export class LocalContentStore implements ContentStore {
   readonly #layout: ContentLayout;
@@ -78,14 +80,7 @@ export class LocalContentStore implements ContentStore {
     const index = await BlobIndex.load(dependencies.metadata);
     let unknownBlobs: readonly string[];
     try {
-      for (const folder of [
-        root,
-        layout.ingests,
-        layout.trash,
-        ...ALGORITHMS.map((algorithm) => join(layout.blobs, algorithm)),
-      ]) {
-        await mkdir(folder, { recursive: true, mode: 0o700 });
-      }
+      await layout.make();
       unknownBlobs = await compareBlobs({ layout, index, ...dependencies });
     } catch (error) {
       throw fromSystemError(error, `content root ${root}`);
@@ -304,10 +299,12 @@ export class LocalContentStore implements ContentStore {
   async #placeAndRecord(source: Uint8Array | { path: string }, info: Info): Promise<void> {
     const { metadata, jobs } = this.#dependencies;
     const target = this.#layout.blob(info.digest);
+    const bytes = source instanceof Uint8Array ? source : undefined;
+    const blob = { source, target, temporary: this.#layout.temporary() };
     // Side by side, as start-up forgets a record without a blob and removes a blob without a record.
     const [placed, recorded] = await Promise.allSettled([
-      jobs.placeBlob({ source, target, temporary: this.#layout.temporary() }),
-      metadata.update((tx) => this.#index.record(tx, info)),
+      jobs.placeBlob(blob, { sync: bytes === undefined }),
+      metadata.update((tx) => this.#index.record(tx, info, bytes)),
     ]);
     if (placed.status === 'rejected') {
       if (recorded.status === 'fulfilled') {

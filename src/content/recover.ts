@@ -1,11 +1,39 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ALGORITHMS, parseDigest } from '../base/digest.ts';
-import type { MetadataStore } from '../metadata/metadata.ts';
+import type { FlushedBytes, MetadataStore } from '../metadata/metadata.ts';
 import type { FileJobs } from '../platform/platform.ts';
-import type { BlobIndex } from './blob-index.ts';
+import { digestOfKey, type BlobIndex } from './blob-index.ts';
 import { Ingest } from './ingest.ts';
-import type { ContentLayout } from './layout.ts';
+import { ContentLayout } from './layout.ts';
+
+/** Small blobs whose files were not synced yet, with the metadata store keeping their bytes. */
+export class UnsyncedBlobs implements FlushedBytes {
+  readonly #layout: ContentLayout;
+  readonly #jobs: FileJobs;
+
+  constructor(root: string, jobs: FileJobs) {
+    this.#layout = new ContentLayout(root);
+    this.#jobs = jobs;
+  }
+
+  flush(): Promise<void> {
+    return this.#jobs.syncFileSystem(this.#layout.blobs);
+  }
+
+  /** Also those whose files are there: what is in them is not known. */
+  async restore(kept: ReadonlyMap<string, Uint8Array>): Promise<void> {
+    // Of a start-up that was cut off.
+    await this.#jobs.removeTrees([this.#layout.trash], new AbortController().signal);
+    await this.#layout.make();
+    const placing = Array.from(kept, ([key, source]) => {
+      const target = this.#layout.blob(digestOfKey(key));
+      const temporary = this.#layout.temporary();
+      return this.#jobs.placeBlob({ source, target, temporary }, { sync: true });
+    });
+    await Promise.all(placing);
+  }
+}
 
 interface BlobComparison {
   readonly layout: ContentLayout;

@@ -4,7 +4,8 @@ import { messageOf, OpError, quote } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { ContentStore } from '../content/content.ts';
 import { LocalContentStore } from '../content/local-store.ts';
-import { LevelStore, metadataPaths } from '../metadata/level-store.ts';
+import { UnsyncedBlobs } from '../content/recover.ts';
+import { JournaledStore, metadataPaths } from '../metadata/journaled-store.ts';
 import type { MetadataStore } from '../metadata/metadata.ts';
 import { createFileJobs } from '../platform/jobs/file-jobs.ts';
 import { createLinux } from '../platform/linux/linux.ts';
@@ -63,11 +64,16 @@ export async function compose(
 
   const root = await openRoot(config.root);
   const jobs = undo.use(createFileJobs({ workerEntry: workerPath }));
+  const contentRoot = join(config.root, 'content');
   const metadata = undo.use(
-    await LevelStore.open({ ...metadataPaths(config.root), used: root.used, onFatal }),
+    await JournaledStore.open({
+      ...metadataPaths(config.root),
+      used: root.used,
+      bytes: new UnsyncedBlobs(contentRoot, jobs),
+      onFatal,
+    }),
   );
   await markRoot(config.root, root);
-  const contentRoot = join(config.root, 'content');
   const content = undo.use(
     await LocalContentStore.open(contentRoot, { metadata, jobs, clock, warn }),
   );

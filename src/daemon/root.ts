@@ -6,7 +6,7 @@ import { isOpError, messageOf, OpError } from '../base/errors.ts';
 import type { MetadataStore } from '../metadata/metadata.ts';
 
 /** Raised whenever an older ballast could no longer read what we write (docs/storage-format.md). */
-export const FORMAT = 1;
+export const FORMAT = 2;
 const MARKER = 'ballast.json';
 
 interface Marker {
@@ -19,6 +19,7 @@ interface Marker {
 
 export interface Root {
   readonly uuid: string;
+  readonly format: number;
   /** Whether a daemon has stored here before. */
   readonly used: boolean;
 }
@@ -36,19 +37,22 @@ export async function openRoot(root: string): Promise<Root> {
     throw new OpError('FailedPrecondition', `root ${root} cannot be written: ${messageOf(error)}`);
   }
   const marker = await readMarker(root);
-  if (marker !== undefined) return { uuid: marker.uuid, used: true };
+  if (marker !== undefined) return { ...marker, used: true };
   if ((await pathExists(join(root, 'content'))) && !(await pathExists(join(root, 'metadata')))) {
     throw new OpError(
       'DataLoss',
       `root ${root} holds content but neither ${MARKER} nor metadata: restore them from a copy, or move the root away to start empty`,
     );
   }
-  return { uuid: randomUUID(), used: false };
+  return { uuid: randomUUID(), format: FORMAT, used: false };
 }
 
-/** After the metadata store was made: from here on a root without it is a damaged one. */
-export async function markRoot(root: string, { uuid, used }: Root): Promise<void> {
-  if (!used) await writeMarker(root, { format: FORMAT, uuid });
+/**
+ * After the metadata store was made, before it is written to: from here on a root without it is a
+ * damaged one, and older ballasts, which do not know all of our format, refuse it.
+ */
+export async function markRoot(root: string, { uuid, format, used }: Root): Promise<void> {
+  if (!used || format < FORMAT) await writeMarker(root, { format: FORMAT, uuid });
 }
 
 export interface Claim {

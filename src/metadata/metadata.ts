@@ -1,8 +1,13 @@
-/** One change to the persistent records; null deletes. Keys sort bytewise, `scan` yields that order. */
+/** One change to the persistent records. */
 export interface WriteTx {
   put(key: string, value: unknown): void;
   delete(key: string): void;
-  /** Runs if the batch cannot be written after all; undo steps of all later changes ran before it. */
+  /**
+   * Keeps `bytes`, which the caller has in a file that is not synced yet, until they are on disk there
+   * (FlushedBytes). With this the record, which is put under the same key, may count before they are.
+   */
+  keep(key: string, bytes: Uint8Array): void;
+  /** Runs if the record cannot be written after all; undo steps of all later changes ran before it. */
   onRollback(undo: () => void): void;
 }
 
@@ -11,17 +16,25 @@ export interface UpdateOptions {
   readonly frees?: boolean;
 }
 
+/** What the store asks of those who let it keep bytes. */
+export interface FlushedBytes {
+  /** All kept bytes are to be on disk in their files when this resolves: the store then forgets them. */
+  flush(): Promise<void>;
+  /** After a crash: their files may be missing or damaged. On disk when it resolves. */
+  restore(kept: ReadonlyMap<string, Uint8Array>): Promise<void>;
+}
+
 /**
  * The persistent half of the state. The other half, the index that answers every read, is in memory
  * and belongs to the caller: `change` alters both in the same turn, and registers how to take back
  * what it did in memory.
  */
 export interface MetadataStore extends AsyncDisposable {
-  /** All records below a prefix; for start-up. */
+  /** All records below a prefix, in no order; for start-up. */
   scan(prefix: string): AsyncIterable<readonly [key: string, value: unknown]>;
   /**
-   * Runs `change` at once and resolves when the batch that carries it is on disk. Changes made while
-   * a batch is being written share the next one.
+   * Runs `change` at once and resolves when the record that carries it is on disk. Changes made while
+   * a record is being written share the next one.
    * @throws OpError ResourceExhausted when the disk is full; the change was taken back.
    */
   update<T>(change: (tx: WriteTx) => T, options?: UpdateOptions): Promise<T>;

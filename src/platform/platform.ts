@@ -187,7 +187,8 @@ export interface FileJobs extends AsyncDisposable {
   /**
    * The blob is at its target, with mode 0444, whole and on disk, and so is its name: bytes and their
    * sync, then rename, then sync of the folder. Calls that come together share their syncs. A crash
-   * leaves the temporary file, or the blob unacknowledged.
+   * leaves the temporary file, or the blob unacknowledged. With `sync: false` a power cut may take
+   * bytes and name, or leave the name without its bytes.
    */
-  placeBlob(blob: BlobToPlace): Promise<void>;
+  placeBlob(blob: BlobToPlace, options: { readonly sync: boolean }): Promise<void>;
 }

@@ -149,7 +149,7 @@ test('what a bidi handler holds is free before the client sees the status', asyn
             yield request;
           }
         } finally {
-          await new Promise((resolve) => setTimeout(resolve, 5));
+          await new Promise((resolve) => setImmediate(resolve));
           held--;
         }
       },

@@ -143,11 +143,14 @@ test('blobs are placed whole and unwritable, from memory and from files, many at
   await mkdir(blobs);
   await writeFile(join(folder.path, 'ingest'), 'from a file');
   const place = (source: Uint8Array | { path: string }, name: string) =>
-    jobs.placeBlob({
-      source,
-      target: join(blobs, name),
-      temporary: join(folder.path, `t-${name}`),
-    });
+    jobs.placeBlob(
+      {
+        source,
+        target: join(blobs, name),
+        temporary: join(folder.path, `t-${name}`),
+      },
+      { sync: true },
+    );
   const contents = [...Array(40).keys()].map((n) => Buffer.alloc(n * 100, n));
   await Promise.all([
     ...contents.map((data, n) => place(data, String(n))),
@@ -167,11 +170,14 @@ test('a blob too large for the disk fails alone and leaves nothing', async () =>
   await using disk = await loopFileSystem('ext4', 16);
   await using jobs = start();
   const place = (size: number, name: string) =>
-    jobs.placeBlob({
-      source: new Uint8Array(size),
-      target: join(disk.path, name),
-      temporary: join(disk.path, `temporary-${name}`),
-    });
+    jobs.placeBlob(
+      {
+        source: new Uint8Array(size),
+        target: join(disk.path, name),
+        temporary: join(disk.path, `temporary-${name}`),
+      },
+      { sync: true },
+    );
   const placed = await Promise.allSettled([
     place(4096, 'before'),
     place(20 * 2 ** 20, 'large'),

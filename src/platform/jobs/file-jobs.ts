@@ -1,9 +1,11 @@
 import { dirname } from 'node:path';
 import { fdatasync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import type { Algorithm } from '../../base/digest.ts';
 import { quote } from '../../base/errors.ts';
 import { fromSyncError } from '../linux/errno.ts';
+import { syncfsAsync } from '../linux/files.ts';
 import type { BlobToPlace, DirectoryToMake, FileJobs, TreeSize } from '../platform.ts';
 import { canceled, makeCancelFlag, raise, type CancelFlag } from './cancellation.ts';
 import { Grouped, GroupedByName, type Outcome } from './grouped.ts';
@@ -11,7 +13,6 @@ import { IngestFiles } from './ingest-files.ts';
 import { Lane, LanesByName } from './lane.ts';
 import { packBlobs } from './pack-blobs.ts';
 import { decodeError, type EncodedError, type JobMap, type JobName } from './protocol.ts';
-import type { Sealed } from './seal-trees.ts';
 import { ThreadedSubvolumeJobs } from './subvolumes/subvolume-jobs.ts';
 import { Threads } from './threads.ts';
 
@@ -46,16 +47,24 @@ class ThreadedFileJobs implements FileJobs {
     async (_folder, lists) => outcomesOf(await this.#onThread('makeDirectories', lists)),
   );
   /** By file system. */
-  readonly #flushedSeals = new GroupedByName<string | undefined, TreeSize | 'large'>(
+  readonly #flushedSeals = new GroupedByName<string, TreeSize | 'large'>(
     SEALS_MAX,
     (fileSystem, paths) => this.#sealGroup(paths, fileSystem),
   );
-  readonly #unflushedSeals = new GroupedByName<string | undefined, TreeSize | 'large'>(
+  readonly #unflushedSeals = new GroupedByName<string, TreeSize | 'large'>(
     SEALS_MAX,
     (_fileSystem, paths) => this.#sealGroup(paths, undefined),
   );
-  readonly #placements = new Grouped<BlobToPlace, void>(PLACEMENTS_MAX, (blobs) =>
-    this.#placeGroup(blobs),
+  /** On libuv's threads too: a thread of ours costs megabytes, and this one would mostly wait. */
+  readonly #flushes = new GroupedByName<undefined, void>(SEALS_MAX, async (path, callers) => {
+    await flushFileSystem(path);
+    return callers.map((value) => ({ value }));
+  });
+  readonly #syncedPlacements = new Grouped<BlobToPlace, void>(PLACEMENTS_MAX, (blobs) =>
+    this.#placeGroup(blobs, true),
+  );
+  readonly #unsyncedPlacements = new Grouped<BlobToPlace, void>(PLACEMENTS_MAX, (blobs) =>
+    this.#placeGroup(blobs, false),
   );
   readonly subvolumes = new ThreadedSubvolumeJobs({
     onThread: (name, input) => this.#onThread(name, input),
@@ -126,15 +135,16 @@ class ThreadedFileJobs implements FileJobs {
   }
 
   async syncFileSystem(path: string): Promise<void> {
-    await this.#track(this.#flushedSeals.call(path, undefined));
+    await this.#track(this.#flushes.call(path, undefined));
   }
 
   openHashedFile(path: string, algorithms: readonly Algorithm[]) {
     return this.#track(this.#files.open(path, algorithms));
   }
 
-  placeBlob(blob: BlobToPlace): Promise<void> {
-    return this.#track(this.#placements.call(blob));
+  placeBlob(blob: BlobToPlace, { sync }: { readonly sync: boolean }): Promise<void> {
+    const placements = sync ? this.#syncedPlacements : this.#unsyncedPlacements;
+    return this.#track(placements.call(blob));
   }
 
   /** Resolves when all jobs have ended, which a dead disk can delay for ever: the caller sets the limit. */
@@ -171,25 +181,22 @@ class ThreadedFileJobs implements FileJobs {
     return this.#threads.use((thread) => thread.run(name, input, transfer));
   }
 
-  /** Undefined paths only want the flush. */
   async #sealGroup(
-    paths: readonly (string | undefined)[],
+    paths: readonly string[],
     fileSystem: string | undefined,
   ): Promise<readonly Outcome<TreeSize | 'large'>[]> {
-    const toMeasure = paths.filter((path) => path !== undefined);
-    const wholly = toMeasure.length < paths.length;
-    const sealed = await this.#onThread('sealTrees', { paths: toMeasure, fileSystem, wholly });
-    const answers = sealed.values();
-    return paths.map((path) => {
-      const tree = path === undefined ? NOTHING : answers.next().value;
-      if (tree === undefined) return { error: new Error(`sealing ${path}: no answer`) };
+    const sealed = await this.#onThread('sealTrees', { paths, fileSystem });
+    return sealed.map((tree) => {
       if (tree === 'large') return { value: tree };
       return 'error' in tree ? { error: decodeError(tree.error) } : { value: tree.size };
     });
   }
 
-  async #placeGroup(blobs: readonly BlobToPlace[]): Promise<readonly Outcome<void>[]> {
-    const request = packBlobs(blobs);
+  async #placeGroup(
+    blobs: readonly BlobToPlace[],
+    sync: boolean,
+  ): Promise<readonly Outcome<void>[]> {
+    const request = { ...packBlobs(blobs), sync };
     return outcomesOf(await this.#onThread('placeBlobs', request, [request.bytes.buffer]));
   }
 
@@ -203,9 +210,6 @@ class ThreadedFileJobs implements FileJobs {
   }
 }
 
-/** What a flush alone measured. */
-const NOTHING: Sealed = { size: { inodes: 0, size: 0, uid: 0, gid: 0 } };
-
 const outcomesOf = (errors: readonly (EncodedError | undefined)[]): readonly Outcome<void>[] =>
   errors.map((error) =>
     error === undefined ? { value: undefined } : { error: decodeError(error) },
@@ -218,6 +222,15 @@ async function syncFile(fd: number, path: string): Promise<void> {
     await fdatasyncAsync(fd);
   } catch (error) {
     throw fromSyncError(error, `syncing ${quote(path)}`);
+  }
+}
+
+async function flushFileSystem(path: string): Promise<void> {
+  try {
+    await using directory = await open(path);
+    await syncfsAsync(directory.fd);
+  } catch (error) {
+    throw fromSyncError(error, `flushing the file system of ${quote(path)}`);
   }
 }
 

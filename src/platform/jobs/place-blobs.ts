@@ -38,6 +38,7 @@ export interface Placement {
 export interface PlaceRequest {
   readonly bytes: Uint8Array;
   readonly placements: readonly Placement[];
+  readonly sync: boolean;
 }
 
 /** One for each placement; a failure of one leaves the others alone. */
@@ -45,16 +46,17 @@ export type Placed = undefined | EncodedError;
 
 /**
  * Puts a group of blobs under their names. The order is an invariant: bytes on disk, then the name,
- * then the folder on disk; so a name that is there after a crash has all its bytes.
+ * then the folder on disk; so a name that is there after a crash has all its bytes. Without `sync`
+ * somebody else has the bytes on disk.
  * @throws SyncFailure
  */
 export function placeBlobs(request: PlaceRequest): readonly Placed[] {
   const group = new PlacementGroup(request);
   try {
     group.write();
-    group.sync();
+    if (request.sync) group.sync();
     group.name();
-    group.syncFolders();
+    if (request.sync) group.syncFolders();
   } finally {
     group.close();
   }

@@ -91,11 +91,14 @@ for (const fileSystem of ['ext4', 'btrfs', 'xfs'] as const) {
         await jobs.makeDirectories([{ path: blobs, mode: 0o700 }]);
         await jobs.syncFileSystem(root);
         const place = (name: string) =>
-          jobs.placeBlob({
-            source: Buffer.from(`bytes of ${name}`),
-            target: join(blobs, name),
-            temporary: join(root, `temporary-${name}`),
-          });
+          jobs.placeBlob(
+            {
+              source: Buffer.from(`bytes of ${name}`),
+              target: join(blobs, name),
+              temporary: join(root, `temporary-${name}`),
+            },
+            { sync: true },
+          );
         await place('alone');
         await Promise.all([...Array(9).keys()].map((n) => place(`group-${n}`)));
         return blobs;

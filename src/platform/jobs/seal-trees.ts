@@ -18,8 +18,6 @@ export interface SealRequest {
   readonly paths: readonly string[];
   /** To be flushed after the measuring; none: only measure. Holds all the paths. */
   readonly fileSystem: string | undefined;
-  /** Someone wants all of the file system on disk, not just these trees. */
-  readonly wholly: boolean;
 }
 
 export type Sealed = { readonly size: TreeSize } | { readonly error: EncodedError } | 'large';
@@ -29,10 +27,10 @@ export type Sealed = { readonly size: TreeSize } | { readonly error: EncodedErro
  * to be flushed when they were measured.
  * @throws SyncFailure
  */
-export function sealTrees({ paths, fileSystem, wholly }: SealRequest): readonly Sealed[] {
+export function sealTrees({ paths, fileSystem }: SealRequest): readonly Sealed[] {
   const sealed = paths.map(measureSmall);
   if (fileSystem === undefined) return sealed;
-  if (wholly || !syncApart(paths, sealed, fileSystem)) flushFileSystem(fileSystem);
+  if (!syncApart(paths, sealed, fileSystem)) flushFileSystem(fileSystem);
   return sealed;
 }
 

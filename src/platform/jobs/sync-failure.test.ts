@@ -37,11 +37,14 @@ const kinds: Readonly<Record<string, (jobs: FileJobs, root: string) => Promise<u
 
 function placing(jobs: FileJobs, root: string, count: number): Promise<unknown> {
   const blobs = Array.from({ length: count }, (_, n) =>
-    jobs.placeBlob({
-      source: Buffer.from('bytes'),
-      target: join(root, `blob-${n}`),
-      temporary: join(root, `temporary-${n}`),
-    }),
+    jobs.placeBlob(
+      {
+        source: Buffer.from('bytes'),
+        target: join(root, `blob-${n}`),
+        temporary: join(root, `temporary-${n}`),
+      },
+      { sync: true },
+    ),
   );
   return Promise.all(blobs);
 }

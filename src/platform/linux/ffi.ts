@@ -32,6 +32,8 @@ export interface Libc {
   futimens(fd: number, times: Bytes): number;
   utimensat(dirfd: number, path: Bytes, times: Bytes, flags: number): number;
   syncfs(fd: number): number;
+  /** Runs on a thread of libuv; `done` is called on ours, with 0 or the errno. */
+  syncfsAsync(fd: number, done: (errno: number) => void): void;
   fsync(fd: number): number;
   fdatasync(fd: number): number;
   ficlone(to: number, from: number): number;
@@ -98,11 +100,16 @@ function bind(koffi: typeof Koffi): Libc {
   const copyRange = c.func(
     'intptr_t copy_file_range(int, void*, int, void*, size_t, unsigned int)',
   );
+  const syncfs = c.func('int syncfs(int)');
   const fset = c.func('int fsetxattr(int, void*, void*, size_t, int)');
   const lset = c.func('int lsetxattr(void*, void*, void*, size_t, int)');
   return {
     ...bindFileCalls(c),
     openat2: (dirfd, path, how) => openat2(SYS.openat2, dirfd, path, how, how.length),
+    syncfs,
+    // koffi hands the call's errno over to this thread just before it calls back.
+    syncfsAsync: (fd, done) =>
+      syncfs.async(fd, (_error: unknown, result: number) => done(result < 0 ? koffi.errno() : 0)),
     ficlone: (to, from) => ioctl(to, FICLONE, from),
     ioctl: (fd, request, data) => ioctlOn(fd, request, data),
     ioctlAside: (fd, request, data) =>
@@ -150,7 +157,6 @@ function bindFileCalls(c: Koffi.LibraryHandle) {
     fchownat: c.func('int fchownat(int, void*, uint, uint, int)'),
     futimens: c.func('int futimens(int, void*)'),
     utimensat: c.func('int utimensat(int, void*, void*, int)'),
-    syncfs: c.func('int syncfs(int)'),
     fsync: c.func('int fsync(int)'),
     fdatasync: c.func('int fdatasync(int)'),
   };

@@ -192,6 +192,15 @@ export const lutimensat = (dirfd: number, name: Bytes, times: Bytes): number =>
   check(libc().utimensat(dirfd, name, times, AT_SYMLINK_NOFOLLOW), 'utimensat');
 
 export const syncfs = (fd: number): number => check(libc().syncfs(fd), 'syncfs');
+/** On one of libuv's threads. */
+export function syncfsAsync(fd: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    libc().syncfsAsync(fd, (errno) => {
+      if (errno === 0) resolve();
+      else reject(new SystemError(errno, 'syncfs'));
+    });
+  });
+}
 export const fsync = (fd: number): number => check(libc().fsync(fd), 'fsync');
 export const fdatasync = (fd: number): number => check(libc().fdatasync(fd), 'fdatasync');
 

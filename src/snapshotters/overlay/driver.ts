@@ -1,5 +1,6 @@
 import { chmod, lstat, mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { pathExists } from 'fs-extra/esm';
 import { isOpError, messageOf, OpError } from '../../base/errors.ts';
 import type { Labels } from '../../base/labels.ts';
 import type { DirectoryToMake, FileJobs } from '../../platform/platform.ts';
@@ -81,30 +82,22 @@ class OverlayDriver implements SnapshotDriver {
   }
 
   async create(node: SnapshotNode): Promise<void> {
-    const mapping = idMapping(node.labels);
-    if (!this.keepsDirectory(node)) return;
-    const { folder, jobs } = this.#options;
-    const owner = mapping ?? (await this.#ownerOf(node.parentIds[0]));
-    const directories: DirectoryToMake[] = [
-      { path: join(folder, node.id), mode: PRIVATE },
-      { path: upperOf(folder, node.id), mode: 0o755, uid: owner.uid, gid: owner.gid },
-    ];
-    if (node.kind === 'active') directories.push({ path: workOf(folder, node.id), mode: 0o711 });
-    await jobs.makeDirectories(directories);
+    if (!this.keepsDirectory(node)) {
+      // A mapping that makes no sense is refused all the same.
+      idMapping(node.labels);
+      return;
+    }
+    await this.#options.jobs.makeDirectories(await this.#directoriesOf(node));
   }
 
+  /** What is still there keeps the mode and owner that a container may have given it. */
   async repair(node: SnapshotNode): Promise<void> {
     if (!this.keepsDirectory(node)) return;
-    const { folder } = this.#options;
-    const parts = [upperOf(folder, node.id)];
-    if (node.kind === 'active') parts.push(workOf(folder, node.id));
-    for (const part of parts) {
-      const lost = await lstat(part).then(
-        () => false,
-        () => true,
-      );
-      if (lost) return this.create(node);
+    const lost: DirectoryToMake[] = [];
+    for (const directory of await this.#directoriesOf(node)) {
+      if (!(await pathExists(directory.path))) lost.push(directory);
     }
+    if (lost.length > 0) await this.#options.jobs.makeDirectories(lost);
   }
 
   repairsWhole(): boolean {
@@ -155,6 +148,16 @@ class OverlayDriver implements SnapshotDriver {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {}
+
+  async #directoriesOf(node: SnapshotNode): Promise<readonly DirectoryToMake[]> {
+    const { folder } = this.#options;
+    const { uid, gid } = idMapping(node.labels) ?? (await this.#ownerOf(node.parentIds[0]));
+    return [
+      { path: join(folder, node.id), mode: PRIVATE },
+      { path: upperOf(folder, node.id), mode: 0o755, uid, gid },
+      ...(node.kind === 'active' ? [{ path: workOf(folder, node.id), mode: 0o711 }] : []),
+    ];
+  }
 
   /** Mounts carry the mapping only where the kernel can do it; without, the owner above must suffice. */
   #mappingOf(node: SnapshotNode): IdMapping | undefined {
