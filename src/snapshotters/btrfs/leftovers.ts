@@ -8,7 +8,7 @@ interface LeftoversOptions {
 }
 
 /** So that Commits of some time are one job, which none of them waits behind. */
-const WAIT_MS = 500;
+const WAIT_MS = 20;
 
 /**
  * Removes subvolumes that a Commit leaves beside the one that counts, a moment after its answer. It lives
