@@ -48,13 +48,20 @@ export async function makeSubvolumes(
   try {
     const made = await Promise.all(requests.map(makeOne));
     // The snapshots' transaction has carried the files, but only this tells of those it could not write.
-    syncfs(fd);
+    if (requests.some((request, index) => holdsFiles(request, made[index]))) syncfs(fd);
     return made;
   } catch (error) {
     throw fromSyncError(error, `flushing the file system of ${quote(path)}`);
   } finally {
     close(fd);
   }
+}
+
+/** Whether anything was written that could have failed; a root is made with its subvolume. */
+function holdsFiles({ flush, measureAgainst }: SubvolumeToMake, made?: MadeSubvolume): boolean {
+  if (flush !== true || made === undefined || 'error' in made) return false;
+  const unwritten = measureAgainst?.base === undefined ? 1 : 0;
+  return made.size === undefined || made.size.inodes > unwritten;
 }
 
 async function makeOne(request: SubvolumeToMake): Promise<MadeSubvolume> {
