@@ -1,9 +1,10 @@
 import {
-  GOALS,
+  goalsFor,
   GROWTH_LOSS_MAX,
   IDLE_MB_MAX,
   LOADED_MB_MAX,
-  METADATA_GOALS,
+  LARGE_PARENT_TIMES_MAX,
+  metadataGoalsFor,
   type Disk,
   type Goal,
   type Measured,
@@ -17,6 +18,8 @@ export interface Results {
   readonly full: Readonly<Record<Disk, readonly Measured[]>>;
   readonly metadata: readonly Measured[];
   readonly waiting: readonly Waiting[];
+  /** Median µs of a Prepare on a parent of 10 MB and of 1 GB, where snapshots are no copies. */
+  readonly parentSize?: { readonly small: number; readonly large: number };
 }
 
 /** How long a call that needs no disk takes while others are under way. */
@@ -39,10 +42,12 @@ function find(table: readonly Measured[], work: string, figure: string): Measure
 
 /** The tables of docs/performance.md. */
 export function markdown(results: Results): string {
+  const { snapshotter } = results;
+  const fileSystem = snapshotter === 'btrfs' ? 'btrfs' : 'ext4';
   const lines: string[] = [];
   for (const [disk, title] of [
     ['slow', 'On a disk that syncs in 1 ms'],
-    ['memory', 'On ext4 in memory'],
+    ['memory', `On ${fileSystem} in memory`],
   ] as const) {
     lines.push(
       `### ${title}`,
@@ -59,9 +64,10 @@ export function markdown(results: Results): string {
       ),
     );
     lines.push(row('---', '---:', '---:', '---:', '---:', '---', '---:', '---:'));
-    for (const goal of GOALS) lines.push(goalRow(results.full[disk], goal, disk));
+    for (const goal of goalsFor(snapshotter)) lines.push(goalRow(results.full[disk], goal, disk));
     if (disk === 'slow')
-      for (const goal of METADATA_GOALS) lines.push(goalRow(results.metadata, goal, disk));
+      for (const goal of metadataGoalsFor(snapshotter))
+        lines.push(goalRow(results.metadata, goal, disk));
     else lines.push(...growthRows(results.full.memory));
     lines.push('');
   }
@@ -81,6 +87,7 @@ export function markdown(results: Results): string {
         row(work, number(line.ours), number(line.peer), `≤ ${most}`, verdict(line.ours <= most)),
       );
   }
+  lines.push(...parentSizeRows(results));
   lines.push(
     '',
     '### How long Info waits',
@@ -114,6 +121,27 @@ function goalRow(table: readonly Measured[], goal: Goal, disk: Disk): string {
     pair('p99 µs'),
     pair('cpu µs/op'),
   );
+}
+
+function parentSizeRows({ parentSize }: Results): readonly string[] {
+  if (parentSize === undefined) return [];
+  const { small, large } = parentSize;
+  const times = large / small;
+  return [
+    '',
+    '### How large the parent is',
+    '',
+    row('', '10 MB, µs', '1 GB, µs', 'times', 'goal', ''),
+    row('---', '---:', '---:', '---:', '---:', '---'),
+    row(
+      'Prepare, 1 client',
+      number(small),
+      number(large),
+      times.toFixed(2),
+      `≤ ${LARGE_PARENT_TIMES_MAX}`,
+      verdict(times <= LARGE_PARENT_TIMES_MAX),
+    ),
+  ];
 }
 
 function growthRows(table: readonly Measured[]): readonly string[] {

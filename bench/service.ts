@@ -1,7 +1,7 @@
 // Puts the same load on ballast and on containerd's own code behind gRPC, on a disk that syncs in
-// 1 ms and on ext4 in memory, holds the ratios against the goals and writes docs/performance.md.
+// 1 ms and on one in memory, holds the ratios against the goals and writes docs/performance.md.
 //
-//   npm run bench:service [-- --snapshotter overlayfs|native] [--rounds 5] [--quick]
+//   npm run bench:service [-- --snapshotter overlayfs|native|btrfs] [--rounds 5] [--quick]
 //
 // --quick: one round of the short works, nothing written.
 import { spawn } from 'node:child_process';
@@ -11,10 +11,11 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { SERVER } from '../test/support/daemon.ts';
-import { loopFileSystem } from '../test/support/loop-fs.ts';
+import { fileSystemFor, loopFileSystem } from '../test/support/loop-fs.ts';
 import { shared, SlowDisk, slowDiskMissing } from '../test/support/slow-disk.ts';
 import { repository, temporaryFolder } from '../test/support/temporary.ts';
-import type { Measured } from './goals.ts';
+import { metadataGoalsFor, type Measured } from './goals.ts';
+import { measureParentSize } from './parent-size.ts';
 import { insertTables, markdown, type Results } from './report.ts';
 import { measureWaiting } from './waiting.ts';
 
@@ -28,6 +29,7 @@ const { values: options } = parseArgs({
 
 const DISK_MB = 6144;
 const { snapshotter, quick } = options;
+const fileSystem = fileSystemFor(snapshotter);
 const rounds = quick ? 1 : Number(options.rounds);
 const work = quick ? 'snap,small,info' : 'snap,mixed,small,big,info';
 /** Only CPU tells how a call grows with the store. */
@@ -83,12 +85,12 @@ function measured(line: unknown): Measured {
 }
 
 async function onSlowDisk(work: string, durability: Comparison['durability']) {
-  await using disk = await SlowDisk.up({ sizeMb: DISK_MB, syncUs: 1000 });
+  await using disk = await SlowDisk.up({ sizeMb: DISK_MB, syncUs: 1000, fileSystem });
   return await compare({ directory: disk.path, work, durability });
 }
 
 async function inMemory(work: string) {
-  await using disk = await loopFileSystem('ext4', DISK_MB);
+  await using disk = await loopFileSystem(fileSystem, DISK_MB);
   return await compare({ directory: disk.path, work, durability: 'full' });
 }
 
@@ -114,10 +116,15 @@ async function add(part: string, more: Partial<Results>): Promise<void> {
 }
 
 const memory = await inMemory(workInMemory);
-await add('ext4 in memory', { full: { slow: [], memory } });
+await add(`${fileSystem} in memory`, { full: { slow: [], memory } });
 const slow = await onSlowDisk(work, 'full');
 await add('the disk that syncs in 1 ms', { full: { slow, memory } });
-await add('durability "metadata"', { metadata: await onSlowDisk('snap', 'metadata') });
+if (metadataGoalsFor(snapshotter).length > 0) {
+  await add('durability "metadata"', { metadata: await onSlowDisk('snap', 'metadata') });
+}
+if (snapshotter === 'btrfs') {
+  await add('size of the parent', { parentSize: await measureParentSize(snapshotter) });
+}
 const tools = { loadgen: `${build}/deb/loadgen`, reference };
-await add('waiting', { waiting: await measureWaiting(tools, snapshotter) });
+await add('waiting', { waiting: await measureWaiting(tools, snapshotter, fileSystem) });
 say(markdown(results));

@@ -15,13 +15,14 @@ export interface Tools {
 export async function measureWaiting(
   { loadgen, reference }: Tools,
   snapshotter: string,
+  fileSystem: 'ext4' | 'btrfs',
 ): Promise<readonly Waiting[]> {
   const results: Waiting[] = [];
   for (const [server, command] of [
     ['ours', SERVER],
     ['peer', reference],
   ] as const) {
-    await using disk = await SlowDisk.up({ syncUs: 1000 });
+    await using disk = await SlowDisk.up({ syncUs: 1000, fileSystem });
     await using daemon = await Daemon.start({ root: `${disk.path}/root`, snapshotter, command });
     await using released = { [Symbol.asyncDispose]: () => disk.heal() };
     const flags = (command: string, more: string): string[] => [

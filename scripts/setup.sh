@@ -72,6 +72,11 @@ need_packages() {
 	done
 }
 
+need_btrfs() {
+	grep -qw btrfs /proc/filesystems || modprobe -q btrfs || true
+	grep -qw btrfs /proc/filesystems || fail "this kernel has no btrfs, so its driver cannot be tested here"
+}
+
 # node_modules as package-lock.json wants it; npm writes the hidden file last.
 need_modules() {
 	[ node_modules/.package-lock.json -nt package-lock.json ] && [ -x node_modules/.bin/node ] && return

@@ -125,11 +125,12 @@ async function openSnapshotter(
   dependencies: SnapshotterDependencies,
 ): Promise<{ instance: SnapshotterInstance; snapshotter: TreeSnapshotter }> {
   const { name, root, durability, table } = config;
+  const factory = factoryOf(config);
+  factory.checkRoot?.(root, dependencies);
   await claimSnapshotterRoot(
     { root, snapshotter: name, driver: config.driver, uuid },
     dependencies.metadata,
   );
-  const factory = factoryOf(config);
   const driver = await factory.open({ root, durability, table }, dependencies);
   const snapshotter = await TreeSnapshotter.open(name, { ...dependencies, driver });
   const capabilities = factory.capabilities(table);

@@ -2,6 +2,7 @@ import { constants, write } from 'node:fs';
 import { open, readFile, rename, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
+import { setNoCopyOnWrite } from '../platform/linux/inode-flags.ts';
 import { isFull } from './disk-full.ts';
 
 /** A put; with null a delete; bytes are only kept here and never reach the database. */
@@ -53,6 +54,8 @@ export class Journal implements AsyncDisposable {
   static async create(path: string): Promise<void> {
     {
       await using file = await open(`${path}.new`, 'w', 0o600);
+      // On btrfs "in place" has to be asked for: a copy would need room on a full disk.
+      setNoCopyOnWrite(file.fd);
       await file.writeFile(Buffer.alloc(2 * HALF_BYTES));
       await file.sync();
     }

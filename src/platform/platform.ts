@@ -9,6 +9,8 @@ export interface Linux {
   syncfs(path: string): void;
   /** Whether readdir there tells file types, which overlayfs needs. */
   supportsDType(directory: string): boolean;
+  /** The mount that holds `path`: type of its file system, and its source, which is a device's path. */
+  mountOf(path: string): { readonly type: string; readonly source: string };
   /** Detached: probes that a mount of this kind works, leaving no trace in any mount table. */
   canMountOverlay(options: {
     lower: string;
@@ -33,6 +35,89 @@ export interface DirectoryToMake {
   /** Default 0:0. */
   readonly uid?: number;
   readonly gid?: number;
+}
+
+/** Sum over distinct inodes of a subvolume: count, and st_blocks × 512 bytes. */
+export interface SubvolumeSize {
+  readonly inodes: number;
+  readonly size: number;
+}
+
+/** What a quota group counts, in bytes, as of the last commit of the file system. */
+export interface QuotaGroup {
+  readonly referenced: number;
+  readonly exclusive: number;
+}
+
+export interface SubvolumeLimit {
+  /** Of what the subvolume has to itself alone. */
+  readonly bytes: bigint;
+  /** FailedPrecondition where quotas are off; otherwise there is then no limit. */
+  readonly required: boolean;
+}
+
+export interface SubvolumeToMake {
+  /** Of its own, made with mode 0700: two snapshots into one directory wait for each other. */
+  readonly directory: string;
+  /** In that directory. What is there already goes first. */
+  readonly path: string;
+  /** The subvolume it is a snapshot of; without one it is empty, and its root has mode 0755. */
+  readonly from?: string;
+  readonly readOnly?: boolean;
+  readonly limit?: SubvolumeLimit;
+  /** Fails as a sync does where what was written to the source before did not reach the disk. */
+  readonly flush?: boolean;
+  /** Its size is wanted too: of what is not the same in `base`, as `measure` does. */
+  readonly measureAgainst?: { readonly base: string | undefined };
+}
+
+export interface SubvolumeMade {
+  readonly id: number;
+  /** The limit holds, or none was asked for. */
+  readonly limited: boolean;
+  readonly size: SubvolumeSize;
+}
+
+export interface MeasuredSubvolume {
+  readonly generation: number;
+  /** Undefined when the generation was the known one. */
+  readonly size: SubvolumeSize | undefined;
+  /** Where quotas are on. */
+  readonly group: QuotaGroup | undefined;
+}
+
+export interface DirectoryOfSubvolumes {
+  readonly name: string;
+  readonly subvolumes: readonly { readonly name: string; readonly id: number }[];
+}
+
+/** Subvolumes of btrfs, in workers. `folder` holds the snapshots of one driver. */
+export interface SubvolumeJobs {
+  /**
+   * A snapshot is on disk when this resolves, and with `flush` all that was written to its source before;
+   * an empty subvolume need not be. Calls of one folder that come together share a transaction.
+   */
+  make(folder: string, subvolume: SubvolumeToMake, signal?: AbortSignal): Promise<SubvolumeMade>;
+  /**
+   * Measures one that is being written to, without what is the same in `base`, the read-only subvolume
+   * that it is a snapshot of; nothing is walked when its generation is the known one.
+   */
+  measure(
+    folder: string,
+    request: {
+      readonly path: string;
+      readonly base: string | undefined;
+      readonly knownGeneration: number | undefined;
+    },
+    signal: AbortSignal,
+  ): Promise<MeasuredSubvolume>;
+  /** @returns false where quotas are off */
+  limit(path: string, limit: SubvolumeLimit): Promise<boolean>;
+  /** Removes subvolumes, those inside them, and directories of subvolumes; absent is fine. */
+  remove(folder: string, paths: readonly string[], signal: AbortSignal): Promise<void>;
+  list(folder: string): Promise<readonly DirectoryOfSubvolumes[]>;
+  /** Switches simple quotas on where quotas are off. @throws OpError FailedPrecondition */
+  enableQuotas(folder: string): Promise<void>;
 }
 
 /** Hexadecimal digests of all bytes a hashed file holds, by algorithm asked for. */
@@ -70,6 +155,7 @@ export interface BlobToPlace {
  * signal, rejects with an OpError, and a call that hangs delays no call on another lane.
  */
 export interface FileJobs extends AsyncDisposable {
+  readonly subvolumes: SubvolumeJobs;
   /**
    * Makes directories in order, with just this mode and owner, whatever the umask; one that exists is
    * given them. Calls that come together share a message to the worker.

@@ -32,7 +32,9 @@ export interface SnapshotDriver extends AsyncDisposable {
   repair(node: SnapshotNode): Promise<void>;
   /** Whether `repair` can make all of `node`, so that its record need not wait for `create`. */
   repairsWhole(node: SnapshotNode): boolean;
-  /** From memory only: no I/O. */
+  /** `mounts` tells what `list` and `repair` have read from the disk: it is not called before. */
+  readonly mountsNeedList?: boolean;
+  /** From memory only: no I/O. @throws OpError FailedPrecondition for what a crash took */
   mounts(node: SnapshotNode): readonly Mount[];
   /** Walks an active snapshot, in a worker. */
   usage(node: SnapshotNode, signal: AbortSignal): Promise<Usage>;
@@ -41,6 +43,14 @@ export interface SnapshotDriver extends AsyncDisposable {
    * durability `metadata`, measured).
    */
   seal(node: SnapshotNode, signal: AbortSignal): Promise<Usage>;
+  /**
+   * The record of a sealed snapshot says committed: what only the active one needed may go, behind the
+   * answer. Also for every committed snapshot that `list` named at start-up.
+   * @returns false when what was sealed is not there
+   */
+  committed?(node: SnapshotNode): boolean;
+  /** Resolves when what `committed` let go is gone from the disk, or could not go. */
+  settled?(): Promise<void>;
   /** Removes what the ids left on disk, those that left nothing included; in a worker. */
   discard(ids: readonly string[], signal: AbortSignal): Promise<void>;
   /** The ids that have something on disk; for start-up. */
@@ -73,6 +83,12 @@ export interface DriverFactory {
   checkConfig(table: ConfigTable): void;
   /** What containerd's config is to say of it on this kernel, such as `remap-ids`. */
   capabilities(table: ConfigTable): readonly string[];
+  /**
+   * Looks at what a root that may not be there yet is to lie on, before it is claimed: a root that was
+   * refused is still a new one when the right disk is mounted there.
+   * @throws OpError FailedPrecondition as `open`
+   */
+  checkRoot?(root: string, dependencies: Pick<DriverDependencies, 'linux'>): void;
   /**
    * Makes the root's folders and looks whether this kernel and file system can serve.
    * @throws OpError FailedPrecondition saying what is wrong with the root and what to do

@@ -22,7 +22,7 @@ export async function recover(
     const node = nodeOf(snapshot);
     if (!driver.keepsDirectory(node)) continue;
     if (snapshot.kind === 'committed') {
-      if (there) continue;
+      if (there && driver.committed?.(node) !== false) continue;
       warn(
         { key: snapshot.name, id: snapshot.id },
         'committed snapshot has lost its directory: remove it and what is above it',

@@ -105,6 +105,7 @@ export class TreeSnapshotter implements Snapshotter {
         `snapshot ${quote(key)} is committed and has no mounts: prepare or view a child of it`,
       );
     }
+    if (this.#driver.mountsNeedList === true) await this.#recovered;
     return this.#driver.mounts(nodeOf(snapshot));
   }
 
@@ -155,6 +156,7 @@ export class TreeSnapshotter implements Snapshotter {
           usage,
         });
       });
+      this.#driver.committed?.(nodeOf(snapshot));
     });
   }
 
@@ -186,6 +188,7 @@ export class TreeSnapshotter implements Snapshotter {
   async cleanup(ctx: RequestContext): Promise<void> {
     await this.#recovered;
     await this.#trash.emptied(ctx.signal);
+    await this.#driver.settled?.();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

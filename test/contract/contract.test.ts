@@ -1,7 +1,7 @@
 // What src/content/content.ts and src/snapshotters/snapshotter.ts promise, shown by the
 // implementation and by the same implementation behind a daemon's socket and our own gRPC client.
 import { Daemon, DRIVERS } from '../support/daemon.ts';
-import { temporaryFolder } from '../support/temporary.ts';
+import { rootFor } from '../support/loop-fs.ts';
 import { contentSuite, emptyContent } from './content.suite.ts';
 import { openInProcess, type Opened } from './in-process.ts';
 import { emptySnapshotter, snapshotterSuite } from './snapshotter.suite.ts';
@@ -9,7 +9,7 @@ import { runSuite } from './suite.ts';
 
 async function openBehindSocket(driver: string): Promise<Opened> {
   await using stack = new AsyncDisposableStack();
-  const folder = stack.use(await temporaryFolder('contract'));
+  const folder = stack.use(await rootFor(driver, 'contract'));
   const daemon = stack.use(await Daemon.start({ root: folder.path, snapshotter: driver }));
   const { content, snapshotter } = daemon.client;
   const all = stack.move();

@@ -5,7 +5,8 @@ import { compose } from '../../src/daemon/compose.ts';
 import { configFromFlags } from '../../src/daemon/config.ts';
 import { drivers } from '../../src/snapshotters/drivers.ts';
 import type { Snapshotter } from '../../src/snapshotters/snapshotter.ts';
-import { repository, temporaryFolder } from '../support/temporary.ts';
+import { rootFor } from '../support/loop-fs.ts';
+import { repository } from '../support/temporary.ts';
 
 export interface Opened extends AsyncDisposable {
   readonly content: ContentStore;
@@ -15,7 +16,7 @@ export interface Opened extends AsyncDisposable {
 /** The stores of a daemon without its sockets. */
 export async function openInProcess(driver: string): Promise<Opened> {
   await using stack = new AsyncDisposableStack();
-  const folder = stack.use(await temporaryFolder('contract'));
+  const folder = stack.use(await rootFor(driver, 'contract'));
   const flags = { socket: '/unused', root: folder.path, snapshotter: driver };
   const stores = stack.use(
     await compose(configFromFlags(flags, drivers), {

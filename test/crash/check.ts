@@ -79,6 +79,7 @@ class Checker {
     assert.equal(infos.size, listed.length, 'a name is listed twice');
     const found = new Map<Item<SnapshotState>, SnapshotState | undefined>();
     const directories: string[] = [];
+    let committed = 0;
     for (const item of items) {
       const possible = item.possible(this.#window);
       const names = new Set(possible.flatMap((state) => (state ? [state.name] : [])));
@@ -98,10 +99,13 @@ class Checker {
       found.set(item, state);
       if (state) infos.delete(state.name);
       if (state) directories.push(...(await this.#snapshot(state)));
+      if (state?.kind === 'committed') committed++;
     }
     assert.equal(infos.size, 0, `nobody made these: ${describe([...infos.values()])}`);
     await snapshotter.cleanup(background);
-    await this.#noOrphans(new Set(directories));
+    if (this.#daemon.options.snapshotter === 'btrfs') {
+      await this.#oneSubvolumeEach(new Set(directories), committed);
+    } else await this.#noOrphans(new Set(directories));
     return found;
   }
 
@@ -117,21 +121,24 @@ class Checker {
       return [directory];
     }
     const usage = await snapshotter.usage(background, state.name);
-    assert.ok(usage.inodes > 0, `usage of ${state.name}: ${describe(usage)}`);
+    // On btrfs the root directory is the parent's as long as nothing is written.
+    const unchanged = this.#daemon.options.snapshotter === 'btrfs' && state.own.size === 0;
+    assert.ok(usage.inodes > 0 || unchanged, `usage of ${state.name}: ${describe(usage)}`);
     if (state.usage) assert.deepEqual(usage, state.usage, `usage of ${state.name}`);
     const view = `view of ${state.name}`;
     const directory = ownDirectory(await snapshotter.view(background, view, state.name, new Map()));
     await this.#files(directory, state);
     await snapshotter.remove(background, view);
+    const isOwn = this.#daemon.options.snapshotter !== 'btrfs';
     const child = `child of ${state.name}`;
     const made = await snapshotter.prepare(background, child, state.name, new Map());
     await readdir(ownDirectory(made));
     await snapshotter.remove(background, child);
-    return [directory];
+    return isOwn ? [directory] : [];
   }
 
   async #files(directory: string, state: SnapshotState): Promise<void> {
-    const copies = this.#daemon.options.snapshotter === 'native';
+    const copies = this.#daemon.options.snapshotter !== 'overlayfs';
     const expected: Files = copies ? new Map([...state.inherited, ...state.own]) : state.own;
     const there = await filesBelow(directory);
     const what = `files of ${state.kind} ${state.name} in ${directory}`;
@@ -146,7 +153,7 @@ class Checker {
   /** A power cut may take what was written since Prepare, but not what Prepare had copied. */
   async #copiedFiles(directory: string, { name, inherited }: SnapshotState): Promise<void> {
     await readdir(directory);
-    if (this.#daemon.options.snapshotter !== 'native') return;
+    if (this.#daemon.options.snapshotter === 'overlayfs') return;
     for (const [path, content] of inherited) {
       if (path === IN_EVERY_LAYER) continue;
       const bytes = await readFile(join(directory, path));
@@ -162,6 +169,19 @@ class Checker {
       (file) => !prefixes.some((prefix) => file.startsWith(prefix)),
     );
     assert.deepEqual(orphans, [], 'files of no snapshot');
+  }
+
+  /** Every subvolume is that of an active snapshot or a view, or the layer of a committed one. */
+  async #oneSubvolumeEach(directories: ReadonlySet<string>, committed: number): Promise<void> {
+    const others = (await subvolumesBelow(this.#daemon.options.root)).filter(
+      (path) => !directories.has(path),
+    );
+    assert.deepEqual(
+      others.filter((path) => !path.endsWith('/layer')),
+      [],
+      'subvolumes of no snapshot',
+    );
+    assert.equal(others.length, committed, `committed snapshots have ${describe(others)}`);
   }
 
   async blobs(
@@ -289,10 +309,22 @@ export async function dismantle(daemon: Daemon): Promise<void> {
     await content.abort(background, status.ref);
   }
   await snapshotter.cleanup(background);
+  assert.deepEqual(await subvolumesBelow(daemon.options.root), [], 'subvolumes are left');
   // Blobs and ingests go behind the answer, and the daemon ends when they are gone.
   await daemon.stop('SIGTERM');
   const left = await storedFiles(daemon.options.root, /^(snapshots|blobs|ingests?|trash)$/);
   assert.deepEqual(left, [], 'left after everything was removed');
+}
+
+/** The subvolumes of a btrfs driver's snapshots. */
+async function subvolumesBelow(root: string): Promise<readonly string[]> {
+  const snapshots = join(root, 'snapshotters/ballast-btrfs/snapshots');
+  const found = await Promise.all(
+    (await entriesOf(snapshots)).map(async ({ name }) =>
+      (await entriesOf(join(snapshots, name))).map((entry) => join(snapshots, name, entry.name)),
+    ),
+  );
+  return found.flat();
 }
 
 /** All files that lie somewhere below a folder of such a name. */

@@ -6,7 +6,7 @@
 import { test } from 'vitest';
 import { Daemon, DRIVERS } from '../support/daemon.ts';
 import { numberFromEnv, Random, testSeed } from '../support/random.ts';
-import { temporaryFolder } from '../support/temporary.ts';
+import { rootFor } from '../support/loop-fs.ts';
 import { check, dismantle, settle } from './check.ts';
 import { Journal } from './journal.ts';
 import { Load, makeBaseLayers } from './load.ts';
@@ -21,7 +21,7 @@ for (const driver of DRIVERS) {
       const seed = testSeed();
       process.stdout.write(`${driver}: BALLAST_SEED=${seed}\n`);
       const random = new Random(seed);
-      await using folder = await temporaryFolder('kill');
+      await using folder = await rootFor(driver, 'kill');
       const options = { root: folder.path, snapshotter: driver };
       const journal = new Journal();
       let daemon = await Daemon.start(options);

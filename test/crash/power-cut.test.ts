@@ -4,7 +4,7 @@
 //
 // POWER_CUTS sets the number of cuts per driver, BALLAST_SEED repeats a run (as far as timing allows).
 import { Daemon, DRIVERS, type DriverName } from '../support/daemon.ts';
-import { mountImage } from '../support/loop-fs.ts';
+import { fileSystemFor, mountImage } from '../support/loop-fs.ts';
 import { numberFromEnv, Random, testSeed } from '../support/random.ts';
 import { SlowDisk } from '../support/slow-disk.ts';
 import { slowDiskTest } from '../support/slow-disk-test.ts';
@@ -22,7 +22,7 @@ for (const driver of DRIVERS) {
       const seed = testSeed();
       process.stdout.write(`${driver}: BALLAST_SEED=${seed}\n`);
       const random = new Random(seed);
-      await using disk = await SlowDisk.up();
+      await using disk = await SlowDisk.up({ fileSystem: fileSystemFor(driver) });
       await using daemon = await Daemon.start({ root: `${disk.path}/root`, snapshotter: driver });
       const journal = new Journal();
       await makeBaseLayers(daemon.client, journal, random);

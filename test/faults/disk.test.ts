@@ -8,6 +8,7 @@ import type { Client } from '../support/client.ts';
 import { collect } from '../support/collect.ts';
 import { Daemon, DRIVERS, type DriverName } from '../support/daemon.ts';
 import { Random, testSeed } from '../support/random.ts';
+import { fileSystemFor } from '../support/loop-fs.ts';
 import { PATIENCE_MS, within } from '../support/patience.ts';
 import { slowDiskTest } from '../support/slow-disk-test.ts';
 import { SlowDisk } from '../support/slow-disk.ts';
@@ -71,7 +72,7 @@ for (const driver of DRIVERS) {
   slowDiskTest(
     `${driver}: 64 Prepares sent together reach the disk as at most 6 syncs`,
     async () => {
-      await using disk = await SlowDisk.up({ syncUs: 1000 });
+      await using disk = await SlowDisk.up({ syncUs: 1000, fileSystem: fileSystemFor(driver) });
       await using daemon = await Daemon.start({ root: `${disk.path}/root`, snapshotter: driver });
       const { snapshotter } = daemon.client;
       const prepare64 = (round: string) =>
@@ -96,7 +97,7 @@ async function acknowledgedSurvives(
   driver: DriverName,
   breakDisk: (daemon: Daemon, disk: SlowDisk, load: Load) => Promise<void>,
 ): Promise<void> {
-  await using disk = await SlowDisk.up();
+  await using disk = await SlowDisk.up({ fileSystem: fileSystemFor(driver) });
   const options = { root: `${disk.path}/root`, snapshotter: driver };
   const random = new Random(testSeed());
   const journal = new Journal();
@@ -117,7 +118,7 @@ async function acknowledgedSurvives(
 }
 
 async function whileHanging(driver: DriverName, hang: 'sync' | 'write'): Promise<void> {
-  await using disk = await SlowDisk.up();
+  await using disk = await SlowDisk.up({ fileSystem: fileSystemFor(driver) });
   await using daemon = await Daemon.start({ root: `${disk.path}/root`, snapshotter: driver });
   // Whatever fails below: a process that waits for the disk can't be killed before it is released.
   await using released = { [Symbol.asyncDispose]: () => disk.heal() };

@@ -3,13 +3,14 @@ import { lstat, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished } from 'vitest';
+import { loopFileSystem, type MountedImage } from '../support/loop-fs.ts';
 import { run } from '../support/run.ts';
 import { repository } from '../support/temporary.ts';
 import { Containerd, mountsBelow, type Release } from './containerd.ts';
 import { ListeningSocket } from './listening-socket.ts';
 import { Program } from './program.ts';
 
-export const SNAPSHOTTERS = ['ballast-overlay', 'ballast-native'] as const;
+export const SNAPSHOTTERS = ['ballast-overlay', 'ballast-native', 'ballast-btrfs'] as const;
 export type SnapshotterName = (typeof SNAPSHOTTERS)[number];
 
 const ballastCommand = join(repository, 'bin/ballast');
@@ -32,12 +33,15 @@ export class Site {
   readonly namespace: string;
   readonly root: string;
   readonly socket: string;
+  /** A file system of its own for the root of `ballast-btrfs`. */
+  readonly btrfs: MountedImage;
   #ballast: Program | undefined;
   #containerd: Containerd | undefined;
   #listener: ListeningSocket | undefined;
 
-  private constructor(folder: string) {
+  private constructor(folder: string, btrfs: MountedImage) {
     this.folder = folder;
+    this.btrfs = btrfs;
     this.namespace = `interop-${randomBytes(6).toString('hex')}`;
     this.root = join(folder, 'ballast');
     this.socket = join(folder, 'ballast.sock');
@@ -45,7 +49,8 @@ export class Site {
 
   /** A ballast without a containerd yet. With `inherited`, it gets its socket as systemd would hand it over. */
   static async create(options: { readonly inherited?: boolean } = {}): Promise<Site> {
-    const site = new Site(await mkdtemp(join(tmpdir(), 'interop-')));
+    const btrfs = await loopFileSystem('btrfs', 4096);
+    const site = new Site(await mkdtemp(join(tmpdir(), 'interop-')), btrfs);
     onTestFinished(() => site.#remove());
     if (options.inherited) site.#listener = ListeningSocket.bind(site.socket);
     await writeFile(site.#config, ballastConfig(site));
@@ -88,14 +93,17 @@ export class Site {
   /** What ballast's root holds at this moment. */
   async stored(): Promise<Stored> {
     const content = await filesBelow(join(this.root, 'content'));
-    const snapshots = await filesBelow(join(this.root, 'snapshotters'));
+    const snapshots = new Map([
+      ...(await filesBelow(join(this.root, 'snapshotters'))),
+      ...(await filesBelow(this.btrfs.path)),
+    ]);
     const named = (pattern: RegExp, paths: Iterable<string>): readonly string[] => [
       ...new Set([...paths].flatMap((path) => pattern.exec(path)?.[0] ?? [])),
     ];
     return {
       blobs: named(/(?<=\/content\/blobs\/.+\/)[^/]+$/, content.keys()),
       ingests: named(/(?<=\/content\/ingests\/)[^/]+/, content.keys()),
-      snapshots: named(/(?<=\/snapshotters\/)[^/]+\/snapshots\/[^/]+/, snapshots.keys()),
+      snapshots: named(/[^/]+\/snapshots\/[^/]+/, snapshots.keys()),
       files: [...content, ...snapshots].flatMap(([path, size]) => (size === 0 ? [] : [path])),
     };
   }
@@ -120,11 +128,12 @@ export class Site {
     // Containers that were killed rather than removed leave their cgroup behind, one per hierarchy.
     const cgroups = ['/sys/fs/cgroup', '-depth', '-type', 'd', '-path', `*/${this.namespace}*`];
     await run('find', [...cgroups, '-exec', 'rmdir', '{}', '+']).catch(() => {});
+    await this.btrfs[Symbol.asyncDispose]();
     await rm(this.folder, { recursive: true, force: true });
   }
 }
 
-const ballastConfig = ({ root, socket }: Site): string => `
+const ballastConfig = ({ root, socket, btrfs }: Site): string => `
 root = "${root}"
 [plugin]
 socket = "${socket}"
@@ -132,6 +141,9 @@ socket = "${socket}"
 driver = "overlay"
 [snapshotter.ballast-native]
 driver = "native"
+[snapshotter.ballast-btrfs]
+driver = "btrfs"
+root = "${btrfs.path}/ballast"
 `;
 
 /** Every path below a folder with the bytes it takes on disk; what goes away meanwhile is left out. */

@@ -101,6 +101,7 @@ export async function expectBaseLine(site: Site, before: Stored): Promise<void> 
     before.snapshots.length,
   );
   expect(after.files).toEqual(before.files);
+  expect(await run('btrfs', ['subvolume', 'list', site.btrfs.path])).toBe('');
   await site.expectNoMounts();
 }
 

@@ -23,6 +23,7 @@ test.for(RELEASES)(
     const plugins = await containerd.ctr('plugins', 'ls');
     expect(loaded(plugins, 'io.containerd.snapshotter.v1', 'ballast-overlay')).toBe('ok');
     expect(loaded(plugins, 'io.containerd.snapshotter.v1', 'ballast-native')).toBe('ok');
+    expect(loaded(plugins, 'io.containerd.snapshotter.v1', 'ballast-btrfs')).toBe('ok');
     expect(loaded(plugins, 'io.containerd.content.v1', 'content')).toBe('ok');
     if (release.name !== '1.6') {
       expect(loaded(plugins, 'io.containerd.transfer.v1', 'local')).toBe('ok');
@@ -38,6 +39,7 @@ test.for(RELEASES)(
     expect(out.split('\n').slice(1, -1)).toEqual([
       'ok    snapshotter ballast-overlay: containerd has loaded it',
       'ok    snapshotter ballast-native: containerd has loaded it',
+      'ok    snapshotter ballast-btrfs: containerd has loaded it',
       'note  content: containerd keeps its blobs in a store of its own (content)',
     ]);
     expect(code).toBe(0);
@@ -87,7 +89,7 @@ test('check tells a containerd that was never told of ballast', async () => {
   await startContainerd(site, release, 'version = 2\n');
   const { code, out, err } = await check(site);
   expect(out).toMatch(/FAULT snapshotter ballast-overlay: containerd does not know it; put what/);
-  expect([code, err]).toEqual([1, 'ballast: check: 2 faults, see above\n']);
+  expect([code, err]).toEqual([1, 'ballast: check: 3 faults, see above\n']);
 });
 
 test('check names the socket on which nobody answers', async () => {

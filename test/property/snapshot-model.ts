@@ -1,3 +1,6 @@
+import { getSubvolInfo } from '../../src/platform/linux/btrfs.ts';
+import { close, O, open } from '../../src/platform/linux/files.ts';
+import { mountOf } from '../../src/platform/linux/mount-of.ts';
 import type { Labels } from '../../src/base/labels.ts';
 import type { Kind, Mount, Usage } from '../../src/snapshotters/snapshotter.ts';
 import type { DriverName } from '../support/daemon.ts';
@@ -70,6 +73,15 @@ export class SnapshotModel {
   }
 }
 
+/** Which device and subvolume that directory is, the kernel says. */
+function subvolumeMount(directory: string, access: 'ro' | 'rw'): Mount {
+  const fd = open(directory, O.RDONLY | O.DIRECTORY);
+  const { id } = getSubvolInfo(fd);
+  close(fd);
+  const options = [`subvolid=${id}`, ...(access === 'ro' ? ['ro'] : [])];
+  return { type: 'btrfs', source: mountOf(directory).source, options };
+}
+
 /** The mounts that containerd's own drivers give; `directory` and `above` as the model has them. */
 export function expectedMounts(
   driver: DriverName,
@@ -78,6 +90,7 @@ export function expectedMounts(
   above: readonly string[],
 ): readonly Mount[] {
   const access = kind === 'view' ? 'ro' : 'rw';
+  if (driver === 'btrfs') return [subvolumeMount(directory, access)];
   if (driver === 'native') {
     const source = kind === 'view' ? (above[0] ?? directory) : directory;
     return [{ type: 'bind', source, options: ['rbind', access] }];

@@ -14,7 +14,7 @@ import type { Info, Mount, Usage } from '../../src/snapshotters/snapshotter.ts';
 import { collect } from '../support/collect.ts';
 import { Daemon, DRIVERS, type DriverName } from '../support/daemon.ts';
 import { ownDirectory } from '../support/mounts.ts';
-import { temporaryFolder } from '../support/temporary.ts';
+import { rootFor } from '../support/loop-fs.ts';
 import {
   fieldPaths,
   holds,
@@ -105,7 +105,7 @@ for (const driver of DRIVERS) {
 }
 
 async function runSequence(driver: DriverName, operations: readonly Operation[]): Promise<void> {
-  await using folder = await temporaryFolder('snapshots');
+  await using folder = await rootFor(driver, 'snapshots');
   const daemon = await Daemon.start({ root: folder.path, snapshotter: driver });
   const run = new Run(driver, daemon);
   try {
@@ -186,7 +186,13 @@ class Run {
 
   async #usage(node: Node): Promise<Usage> {
     if (node.kind === 'view') return { inodes: 0, size: 0 };
-    return node.usage ?? measure(node.directory);
+    return node.usage ?? this.#measure(node);
+  }
+
+  /** On btrfs only what is not the same in the parent's subvolume. */
+  #measure({ directory, parent }: Node): Promise<Usage> {
+    const above = this.#driver === 'btrfs' ? this.#model.nodes.get(parent) : undefined;
+    return above ? measureAgainst(directory, above.directory) : measure(directory);
   }
 
   async #make(operation: Operation & { op: 'prepare' | 'view' }): Promise<void> {
@@ -202,7 +208,8 @@ class Run {
     within(before, info.createdAt);
     const kind = op === 'view' ? 'view' : 'active';
     const above = this.#model.above(parent);
-    const directory = kind === 'active' || above.length === 0 ? ownDirectory(done.answer) : '';
+    const hasOwn = kind === 'active' || above.length === 0 || this.#driver === 'btrfs';
+    const directory = hasOwn ? ownDirectory(done.answer) : '';
     this.#expectMounts(done.answer, expectedMounts(this.#driver, kind, directory, above));
     this.#model.nodes.set(key, {
       kind,
@@ -232,7 +239,7 @@ class Run {
     const verdict = this.#model.commit(name, key, parent);
     const node = this.#model.nodes.get(key);
     const before = nowMs();
-    const measured = node?.kind === 'active' ? await measure(node.directory) : undefined;
+    const unwritten = node?.kind === 'active' ? await this.#measure(node) : undefined;
     const what = `commit ${short(key)} as ${short(name)} on ${short(parent)}`;
     const done = await judged(verdict, what, () =>
       snapshotter.commit(background, name, key, labels, parent),
@@ -241,10 +248,15 @@ class Run {
     const info = await snapshotter.stat(background, name);
     within(before, info.createdAt);
     assert.equal(info.createdAt, info.updatedAt);
+    // btrfs allots a file's blocks when it writes them out, and keeps the layer apart.
+    const written = this.#driver === 'btrfs';
+    const directory = written ? node.directory.replace(/fs$/, 'layer') : node.directory;
+    const measured = written ? await this.#measure({ ...node, directory }) : unwritten;
     assert.deepEqual(await snapshotter.usage(background, name), measured, what);
     this.#model.nodes.delete(key);
     this.#model.nodes.set(name, {
       ...node,
+      directory,
       kind: 'committed',
       parent: parent || node.parent,
       labels: withoutEmptyLabels(labels),
@@ -315,4 +327,17 @@ async function measure(directory: string): Promise<Usage> {
   await visit(directory);
   const size = [...seen.values()].reduce((sum, bytes) => sum + bytes, 0n);
   return { inodes: seen.size, size: Number(size) };
+}
+
+/** The files right inside that the other directory has not, or has another version of. */
+async function measureAgainst(directory: string, other: string): Promise<Usage> {
+  let [inodes, size] = [0, 0n];
+  for (const name of await readdir(directory)) {
+    const file = await lstat(join(directory, name), { bigint: true });
+    const there = await lstat(join(other, name), { bigint: true }).catch(() => undefined);
+    if (there?.size === file.size && there.mtimeNs === file.mtimeNs) continue;
+    inodes++;
+    size += file.blocks * 512n;
+  }
+  return { inodes, size: Number(size) };
 }

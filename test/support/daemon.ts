@@ -17,7 +17,7 @@ export const SERVER =
   `${join(repository, 'bin/ballast')} serve --socket {socket} --root {root} --snapshotter {snapshotter}`;
 
 /** The drivers that property and crash tests run over, by the names that --snapshotter takes. */
-export const DRIVERS = ['overlayfs', 'native'] as const;
+export const DRIVERS = ['overlayfs', 'native', 'btrfs'] as const;
 export type DriverName = (typeof DRIVERS)[number];
 
 export interface DaemonOptions {

@@ -1,7 +1,10 @@
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { run } from './run.ts';
-import { makeTemporaryRoot } from './temporary.ts';
+import { makeTemporaryRoot, temporaryFolder } from './temporary.ts';
+
+/** Where images lie; scripts/test names a folder of its own, and clears what a killed test left there. */
+const IMAGES = process.env['BALLAST_TEST_IMAGES'] ?? '/dev/shm/proof';
 
 export interface MountedImage extends AsyncDisposable {
   readonly image: string;
@@ -35,6 +38,17 @@ export async function mountImage(image: string): Promise<MountedImage> {
   };
 }
 
+export const fileSystemFor = (driver: string): 'ext4' | 'btrfs' =>
+  driver === 'btrfs' ? 'btrfs' : 'ext4';
+
+/** What a driver needs below its root; everything but btrfs works on what /tmp is on. */
+export function rootFor(
+  driver: string,
+  what: string,
+): Promise<AsyncDisposable & { readonly path: string }> {
+  return driver === 'btrfs' ? loopFileSystem('btrfs', 2048) : temporaryFolder(what);
+}
+
 /** A new file system in memory. */
 export async function loopFileSystem(
   type: 'ext4' | 'btrfs' | 'xfs',
@@ -50,6 +64,6 @@ export async function loopFileSystem(
 
 /** A name for an image in memory, in a folder of its own. */
 export async function imagePath(what: string): Promise<string> {
-  await mkdir('/dev/shm/proof', { recursive: true });
-  return join(await mkdtemp(`/dev/shm/proof/${what}-`), 'image');
+  await mkdir(IMAGES, { recursive: true });
+  return join(await mkdtemp(join(IMAGES, `${what}-`)), 'image');
 }

@@ -13,6 +13,7 @@ import { IngestFiles } from './ingest-files.ts';
 import { Lane, LanesByName } from './lane.ts';
 import { packBlobs } from './pack-blobs.ts';
 import { decodeError, type EncodedError, type JobMap, type JobName } from './protocol.ts';
+import { ThreadedSubvolumeJobs } from './subvolumes/subvolume-jobs.ts';
 import { Threads } from './threads.ts';
 
 export interface FileJobsOptions {
@@ -65,6 +66,11 @@ class ThreadedFileJobs implements FileJobs {
   readonly #unsyncedPlacements = new Grouped<BlobToPlace, void>(PLACEMENTS_MAX, (blobs) =>
     this.#placeGroup(blobs, false),
   );
+  readonly subvolumes = new ThreadedSubvolumeJobs({
+    onThread: (name, input) => this.#onThread(name, input),
+    cancelable: (signal, start) => this.#runCancelable(signal, start),
+    tracked: (work) => this.#track(work),
+  });
   readonly #atWork = new Set<Promise<unknown>>();
   #closed = false;
 

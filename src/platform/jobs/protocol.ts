@@ -1,11 +1,25 @@
 import { OpError, SyncFailure, type ErrorCode } from '../../base/errors.ts';
 import type { Algorithm } from '../../base/digest.ts';
-import type { DirectoryToMake, HexDigests, TreeSize } from '../platform.ts';
+import type {
+  DirectoryOfSubvolumes,
+  DirectoryToMake,
+  HexDigests,
+  MeasuredSubvolume,
+  SubvolumeLimit,
+  SubvolumeSize,
+  SubvolumeToMake,
+  TreeSize,
+} from '../platform.ts';
 import type { CancelFlag } from './cancellation.ts';
 import type { OpenedFile, Progress } from './hashed-files.ts';
 import type { Made } from './make-directories.ts';
 import type { Placed, PlaceRequest } from './place-blobs.ts';
 import type { Sealed, SealRequest } from './seal-trees.ts';
+import type { MadeSubvolume } from './subvolumes/make-subvolumes.ts';
+import type {
+  MeasureSubvolumeRequest,
+  MeasureWrittenRequest,
+} from './subvolumes/measure-subvolume.ts';
 
 /** Every job a thread can run: what goes in, what comes out. All of it survives structured cloning. */
 export interface JobMap {
@@ -15,6 +29,13 @@ export interface JobMap {
   removeTrees: { in: { paths: readonly string[]; cancel: CancelFlag }; out: void };
   sealTrees: { in: SealRequest; out: readonly Sealed[] };
   placeBlobs: { in: PlaceRequest; out: readonly Placed[] };
+  makeSubvolumes: { in: readonly SubvolumeToMake[]; out: readonly MadeSubvolume[] };
+  measureSubvolume: { in: MeasureSubvolumeRequest; out: SubvolumeSize };
+  measureWritten: { in: MeasureWrittenRequest; out: MeasuredSubvolume };
+  limitSubvolume: { in: { path: string; limit: SubvolumeLimit }; out: boolean };
+  removeSubvolumes: { in: { paths: readonly string[]; cancel: CancelFlag }; out: void };
+  listSubvolumes: { in: string; out: readonly DirectoryOfSubvolumes[] };
+  enableQuotas: { in: string; out: void };
   openFile: { in: { path: string; algorithms: readonly Algorithm[] }; out: OpenedFile };
   appendToFile: { in: { id: number; data: Uint8Array }; out: HexDigests };
   truncateFile: { in: { id: number }; out: HexDigests };

@@ -23,17 +23,26 @@ import {
 } from './protocol.ts';
 import { removeTree } from './remove-tree.ts';
 import { sealTrees } from './seal-trees.ts';
+import { listSubvolumes } from './subvolumes/list-subvolumes.ts';
+import { makeSubvolumes } from './subvolumes/make-subvolumes.ts';
+import { measureSealed, measureWritten } from './subvolumes/measure-subvolume.ts';
+import { enableQuotas, limitSubvolume } from './subvolumes/quotas.ts';
+import { removeSubvolumes } from './subvolumes/remove-subvolumes.ts';
+
+type Output = JobMap[JobName]['out'];
 
 /** What a thread does with a message: blocking work, errors as values. */
-export function runJob(request: JobRequest): { output: unknown } | { error: EncodedError } {
+export async function runJob(
+  request: JobRequest,
+): Promise<{ output: Output } | { error: EncodedError }> {
   try {
-    return { output: run(request) };
+    return { output: await run(request) };
   } catch (error) {
     return { error: encodeError(error) };
   }
 }
 
-function run({ name, input }: JobRequest): JobMap[JobName]['out'] {
+function run({ name, input }: JobRequest): Output | Promise<Output> {
   switch (name) {
     case 'makeDirectories':
       return makeAllDirectories(input);
@@ -47,6 +56,22 @@ function run({ name, input }: JobRequest): JobMap[JobName]['out'] {
       return sealTrees(input);
     case 'placeBlobs':
       return placeBlobs(input);
+    case 'makeSubvolumes':
+      return makeSubvolumes(input);
+    case 'measureSubvolume':
+      return measureSealed(input);
+    case 'measureWritten':
+      return measureWritten(input);
+    case 'limitSubvolume':
+      return limitSubvolume(input.path, input.limit);
+    case 'removeSubvolumes':
+      return inBackground(() =>
+        removeSubvolumes(input.paths, cancellationOf(input.cancel, 'removing')),
+      );
+    case 'listSubvolumes':
+      return listSubvolumes(input);
+    case 'enableQuotas':
+      return enableQuotas(input);
     case 'openFile':
       return openFile(input.path, input.algorithms);
     case 'appendToFile':

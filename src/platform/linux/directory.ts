@@ -16,7 +16,10 @@ let entries: Buffer | undefined;
  * Reads a directory from where its descriptor stands. `visit` gets each name NUL-terminated, in memory
  * that the next name reuses, and must not read another directory meanwhile. A false stops.
  */
-export function readDirectory(fd: number, visit: (name: Bytes, type: number) => boolean): boolean {
+export function readDirectory(
+  fd: number,
+  visit: (name: Bytes, type: number, inode: number) => boolean,
+): boolean {
   entries ??= Buffer.alloc(ENTRIES_BYTES);
   const data = entries;
   for (;;) {
@@ -28,7 +31,8 @@ export function readDirectory(fd: number, visit: (name: Bytes, type: number) => 
       const start = at + 19;
       const end = data.indexOf(0, start);
       if (isDots(data, start, end)) continue;
-      if (!visit(data.subarray(start, end + 1), data.readUInt8(at + 18))) return false;
+      const inode = data.readUInt32LE(at) + data.readUInt32LE(at + 4) * 2 ** 32;
+      if (!visit(data.subarray(start, end + 1), data.readUInt8(at + 18), inode)) return false;
     }
   }
 }

@@ -11,6 +11,7 @@ export type Bytes = Uint8Array;
 export interface Libc {
   openat(dirfd: number, path: Bytes, flags: number, mode: number): number;
   openat2(dirfd: number, path: Bytes, how: Bytes): number;
+  openByHandleAt(mountFd: number, handle: Bytes, flags: number): number;
   close(fd: number): number;
   read(fd: number, data: Bytes, length: number): number;
   write(fd: number, data: Bytes, length: number): number;
@@ -37,6 +38,13 @@ export interface Libc {
   fdatasync(fd: number): number;
   ficlone(to: number, from: number): number;
   copyFileRange(from: number, to: number, length: number): number;
+  /** For requests whose argument is a structure in memory. */
+  ioctl(fd: number, request: number, data: Bytes): number;
+  /**
+   * The same on a thread of libuv's, for calls that several must wait in at once: resolves with 0, or
+   * with the errno. `data` must stay as it is until then.
+   */
+  ioctlAside(fd: number, request: number, data: Bytes): Promise<number>;
   flistxattr(fd: number, data: Bytes, length: number): number;
   fgetxattr(fd: number, name: Bytes, data: Bytes, length: number): number;
   fsetxattr(fd: number, name: Bytes, data: Bytes, length: number): number;
@@ -55,8 +63,21 @@ const SYS = { fsopen: 430, fsconfig: 431, fsmount: 432, openat2: 437 } as const;
 /** linux/fs.h: _IOW(0x94, 9, int) */
 const FICLONE = 0x4004_9409;
 
+/** Calls that wait aside at once: as many as koffi keeps memory for. */
+const ASIDE_MAX = 32;
+
 const require = createRequire(import.meta.url);
 let loaded: Libc | undefined;
+let library: Koffi.LibraryHandle | undefined;
+
+/** This process as a library. Each call that waits aside has memory, which is else mapped anew for all but eight. */
+export function loadLibrary(): Koffi.LibraryHandle {
+  if (library !== undefined) return library;
+  const koffi: typeof Koffi = require('koffi');
+  koffi.config({ ...koffi.config(), resident_async_pools: ASIDE_MAX });
+  library = koffi.load(null);
+  return library;
+}
 
 /**
  * The C library of this process. The first call in a thread loads the binding (6 ms, some megabytes), so
@@ -68,13 +89,14 @@ export function libc(): Libc {
 }
 
 function bind(koffi: typeof Koffi): Libc {
-  const c = koffi.load(null);
+  const c = loadLibrary();
   // One C function under several prototypes: the arguments of syscall(2) depend on its number.
   const openat2 = c.func('syscall', 'long', ['long', 'int', 'void*', 'void*', 'size_t']);
   const fsopen = c.func('syscall', 'long', ['long', 'void*', 'uint']);
   const fsconfig = c.func('syscall', 'long', ['long', 'int', 'uint', 'void*', 'void*', 'int']);
   const fsmount = c.func('syscall', 'long', ['long', 'int', 'uint', 'uint']);
   const ioctl = c.func('ioctl', 'int', ['int', 'ulong', 'long']);
+  const ioctlOn = c.func('ioctl', 'int', ['int', 'ulong', 'void*']);
   const copyRange = c.func(
     'intptr_t copy_file_range(int, void*, int, void*, size_t, unsigned int)',
   );
@@ -89,6 +111,15 @@ function bind(koffi: typeof Koffi): Libc {
     syncfsAsync: (fd, done) =>
       syncfs.async(fd, (_error: unknown, result: number) => done(result < 0 ? koffi.errno() : 0)),
     ficlone: (to, from) => ioctl(to, FICLONE, from),
+    ioctl: (fd, request, data) => ioctlOn(fd, request, data),
+    ioctlAside: (fd, request, data) =>
+      new Promise((resolve, reject) => {
+        // The errno of the other thread is handed to this callback, and to nobody later.
+        ioctlOn.async(fd, request, data, (error: unknown, result: number) => {
+          if (error) reject(error instanceof Error ? error : new Error('ioctl was not called'));
+          else resolve(result < 0 ? koffi.errno() : 0);
+        });
+      }),
     copyFileRange: (from, to, length) => copyRange(from, null, to, null, length, 0),
     flistxattr: c.func('intptr_t flistxattr(int, void*, size_t)'),
     fgetxattr: c.func('intptr_t fgetxattr(int, void*, void*, size_t)'),
@@ -106,6 +137,7 @@ function bind(koffi: typeof Koffi): Libc {
 function bindFileCalls(c: Koffi.LibraryHandle) {
   return {
     openat: c.func('int openat(int, void*, int, uint)'),
+    openByHandleAt: c.func('int open_by_handle_at(int, void*, int)'),
     close: c.func('int close(int)'),
     read: c.func('intptr_t read(int, void*, size_t)'),
     write: c.func('intptr_t write(int, void*, size_t)'),

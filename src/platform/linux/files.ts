@@ -240,6 +240,9 @@ export class Stat {
   get mode(): number {
     return this.#bytes.readUInt16LE(28);
   }
+  get inode(): number {
+    return this.#bytes.readUInt32LE(32) + this.#bytes.readUInt32LE(36) * 2 ** 32;
+  }
   get size(): number {
     return this.#bytes.readUInt32LE(40) + this.#bytes.readUInt32LE(44) * 2 ** 32;
   }
@@ -257,6 +260,10 @@ export class Stat {
     const minor = this.#bytes.readUInt32LE(132);
     const low = ((major & 0xfff) << 8) + (minor & 0xff);
     return low + (minor >>> 8) * 2 ** 20 + (major >>> 12) * 2 ** 44;
+  }
+  /** Modification time: seconds and nanoseconds, as bytes to compare. */
+  get modified(): Buffer {
+    return Buffer.from(this.#bytes.subarray(112, 124));
   }
   /** Access and modification time as futimens(2) takes them. */
   get times(): Bytes {

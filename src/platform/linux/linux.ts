@@ -6,6 +6,7 @@ import { DT, readDirectory } from './directory.ts';
 import { ERRNO, fromSyncError, fromSystemError, isErrno, SystemError } from './errno.ts';
 import { libc } from './ffi.ts';
 import { close, cstring, O, open, syncfs } from './files.ts';
+import { mountOf } from './mount-of.ts';
 
 /** linux/mount.h */
 const FSCONFIG = { setFlag: 0, setString: 1, create: 6 } as const;
@@ -26,7 +27,12 @@ const REFUSALS: readonly number[] = [
 ];
 
 /** The first call loads the binding. */
-export const createLinux = (): Linux => ({ syncfs: flush, supportsDType, canMountOverlay });
+export const createLinux = (): Linux => ({
+  syncfs: flush,
+  supportsDType,
+  mountOf,
+  canMountOverlay,
+});
 
 function flush(path: string): void {
   try {

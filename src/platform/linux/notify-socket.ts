@@ -1,6 +1,5 @@
-import { createRequire } from 'node:module';
 import { endianness } from 'node:os';
-import type * as Koffi from 'koffi';
+import { loadLibrary } from './ffi.ts';
 
 /** socket(2), send(2) on Linux, all architectures that Node supports. */
 const AF_UNIX = 1;
@@ -19,8 +18,7 @@ export interface DatagramSender extends Disposable {
  * @param address a path, or `@name` for a socket in the abstract name space. @see unix(7)
  */
 export function openDatagramSender(address: string): DatagramSender {
-  const koffi: typeof Koffi = createRequire(import.meta.url)('koffi');
-  const libc = koffi.load(null);
+  const libc = loadLibrary();
   const socket = libc.func('int socket(int, int, int)');
   const sendto = libc.func('long sendto(int, void*, size_t, int, void*, uint32_t)');
   const close = libc.func('int close(int)');

@@ -1,0 +1,63 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { loopFileSystem } from '../../../../test/support/loop-fs.ts';
+import { background } from '../../../base/context.ts';
+import { createFileJobs } from '../file-jobs.ts';
+
+const workerEntry = join(import.meta.dirname, '../../../daemon/worker.ts');
+const { signal } = background;
+
+test('a subvolume is walked again only when it was written to, also by what is still in memory', async () => {
+  await using disk = await loopFileSystem('btrfs', 256);
+  await using jobs = createFileJobs({ workerEntry });
+  const { subvolumes } = jobs;
+  const directory = join(disk.path, '1');
+  const path = join(directory, 'fs');
+  await subvolumes.make(disk.path, { directory, path });
+  const measure = (knownGeneration: number | undefined) =>
+    subvolumes.measure(disk.path, { path, base: undefined, knownGeneration }, signal);
+  const first = await measure(undefined);
+  expect(first.size).toEqual({ inodes: 1, size: 0 });
+  expect(await measure(first.generation)).toMatchObject({ size: undefined });
+  await writeFile(join(path, 'file'), Buffer.alloc(8192, 1));
+  const second = await measure(first.generation);
+  expect(second.size).toEqual({ inodes: 2, size: 8192 });
+  expect(await measure(second.generation)).toMatchObject({ size: undefined });
+});
+
+test('one subvolume that cannot be made leaves the others of its group alone', async () => {
+  await using disk = await loopFileSystem('btrfs', 256);
+  await using jobs = createFileJobs({ workerEntry });
+  const made = await Promise.allSettled(
+    ['1', 'absent/2', '3'].map((id) =>
+      jobs.subvolumes.make(disk.path, {
+        directory: join(disk.path, id),
+        path: join(disk.path, id, 'fs'),
+      }),
+    ),
+  );
+  expect(made.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled']);
+  expect(made[1]).toMatchObject({ reason: { message: expect.stringContaining('absent/2/fs') } });
+  expect((await jobs.subvolumes.list(disk.path)).map(({ name }) => name).toSorted()).toEqual([
+    '1',
+    '3',
+  ]);
+});
+
+test('a large sealed subvolume is measured apart, with the same figures', async () => {
+  await using disk = await loopFileSystem('btrfs', 256);
+  await using jobs = createFileJobs({ workerEntry });
+  const directory = join(disk.path, '1');
+  const path = join(directory, 'fs');
+  await jobs.subvolumes.make(disk.path, { directory, path });
+  for (let n = 0; n < 1500; n++) await writeFile(join(path, `${n}`), '');
+  const sealed = await jobs.subvolumes.make(disk.path, {
+    directory,
+    path: join(directory, 'layer'),
+    from: path,
+    readOnly: true,
+    measureAgainst: { base: undefined },
+  });
+  expect(sealed.size).toEqual({ inodes: 1501, size: 0 });
+});

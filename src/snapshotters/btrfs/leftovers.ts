@@ -1,0 +1,63 @@
+import type { FileJobs } from '../../platform/platform.ts';
+import type { DriverDependencies } from '../driver.ts';
+
+interface LeftoversOptions {
+  readonly folder: string;
+  readonly jobs: FileJobs;
+  readonly warn: DriverDependencies['warn'];
+}
+
+/** So that Commits of some time are one job, which none of them waits behind. */
+const WAIT_MS = 20;
+
+/**
+ * Removes subvolumes that a Commit leaves beside the one that counts, a moment after its answer. It lives
+ * in memory: start-up finds them again.
+ */
+export class Leftovers implements AsyncDisposable {
+  readonly #options: LeftoversOptions;
+  readonly #closing = new AbortController();
+  #paths: string[] = [];
+  #timer: NodeJS.Timeout | undefined;
+  #removing: Promise<void> = Promise.resolve();
+
+  constructor(options: LeftoversOptions) {
+    this.#options = options;
+  }
+
+  add(path: string): void {
+    this.#paths.push(path);
+    this.#timer ??= setTimeout(() => this.#start(), WAIT_MS).unref();
+  }
+
+  /** Resolves when those added so far are gone, or could not go. */
+  async removed(): Promise<void> {
+    this.#start();
+    await this.#removing;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#closing.abort();
+    await this.#removing;
+  }
+
+  #start(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#removing = this.#removing.then(() => this.#remove());
+  }
+
+  async #remove(): Promise<void> {
+    const { folder, jobs, warn } = this.#options;
+    const { signal } = this.#closing;
+    const paths = this.#paths.splice(0);
+    if (paths.length === 0 || signal.aborted) return;
+    try {
+      await jobs.subvolumes.remove(folder, paths, signal);
+    } catch (error) {
+      if (signal.aborted) return;
+      warn({ paths, error }, 'subvolumes that are not needed any more are still there');
+    }
+  }
+}
