@@ -1,5 +1,5 @@
 import { chmod, chown, lstat, mkdir, unlink } from 'node:fs/promises';
-import { connect, createServer, type Server, type Socket } from 'node:net';
+import { connect, createServer, type ListenOptions, type Server } from 'node:net';
 import { dirname } from 'node:path';
 import { messageOf, OpError } from '../base/errors.ts';
 
@@ -10,20 +10,17 @@ export interface SocketOptions {
   readonly gid: number;
 }
 
-/** A bound socket. Who connects waits until `release` is called. */
-export interface Listener {
-  readonly server: Server;
-  release(): void;
-}
-
 /** Every pod on a host may have a connection of its own waiting while the daemon restarts. */
 const BACKLOG = 4096;
 
+/** Told of a socket before its first connection can come. */
+type Attach = (server: Server) => void;
+
 /**
- * Listens, so that clients queue from here on. A socket file that nobody answers on is replaced.
+ * Listens, so that clients are attended to from here on. A socket file that nobody answers on is replaced.
  * @throws OpError FailedPrecondition another process answers on it, or it cannot be made
  */
-export async function listen(options: SocketOptions): Promise<Listener> {
+export async function listen(options: SocketOptions, attach: Attach): Promise<Server> {
   const { socket, mode, uid, gid } = options;
   try {
     await mkdir(dirname(socket), { recursive: true, mode: 0o711 });
@@ -33,10 +30,10 @@ export async function listen(options: SocketOptions): Promise<Listener> {
         `socket ${socket}: another process is listening on it`,
       );
     }
-    const listener = await listening((server) => server.listen({ path: socket, backlog: BACKLOG }));
+    const server = await listening({ path: socket, backlog: BACKLOG }, attach);
     await chmod(socket, mode);
     await chown(socket, uid, gid);
-    return listener;
+    return server;
   } catch (error) {
     if (error instanceof OpError) throw error;
     throw new OpError('FailedPrecondition', `socket ${socket}: ${messageOf(error)}`, {
@@ -46,40 +43,21 @@ export async function listen(options: SocketOptions): Promise<Listener> {
 }
 
 /** A socket that is already bound and listening, such as systemd hands over. */
-export function inherit(fd: number): Promise<Listener> {
-  return listening((server) => server.listen({ fd }));
-}
+export const inherit = (fd: number, attach: Attach): Promise<Server> => listening({ fd }, attach);
 
-function listening(start: (server: Server) => void): Promise<Listener> {
+function listening(
+  options: ListenOptions & { readonly fd?: number },
+  attach: Attach,
+): Promise<Server> {
   return new Promise((resolve, reject) => {
-    const server = createServer({ pauseOnConnect: true });
-    // Before the first connection can come.
-    const release = holdConnections(server);
+    const server = createServer();
+    attach(server);
     server.once('error', reject);
-    server.once('listening', () => {
+    server.listen(options, () => {
       server.off('error', reject);
-      resolve({ server, release });
+      resolve(server);
     });
-    start(server);
   });
-}
-
-/** Keeps connections, unread, until the returned function hands them to who serves them by then. */
-function holdConnections(server: Server): () => void {
-  const held: Socket[] = [];
-  const hold = (socket: Socket): void => void held.push(socket);
-  server.on('connection', hold);
-  return () => {
-    server.off('connection', hold);
-    // A property of net.Server, though not in its types.
-    Reflect.set(server, 'pauseOnConnect', false);
-    for (const socket of held) {
-      // Who left meanwhile has nothing to be served; its `close` event is over.
-      if (socket.destroyed) continue;
-      server.emit('connection', socket);
-      socket.resume();
-    }
-  };
 }
 
 /** Removes a stale socket file on the way. */

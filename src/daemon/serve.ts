@@ -1,3 +1,4 @@
+import type { Server } from 'node:net';
 import { messageOf, SyncFailure } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { GrpcServer } from '../grpc/server.ts';
@@ -13,8 +14,8 @@ import { PLUGIN_SERVICES, pluginServices } from './services.ts';
 const DRAIN_MS = 30_000;
 
 /**
- * Runs the daemon until SIGTERM or SIGINT. Its socket exists first, so that clients queue rather than
- * fail; then the records are read and reads are answered; changes wait for start-up's look at the disk.
+ * Runs the daemon until SIGTERM or SIGINT. Its socket exists first, and greets: containerd gives a server
+ * one second for that. Calls wait until the records are read, changes for start-up's look at the disk.
  * @throws OpError with one line for the operator when it cannot start
  */
 export async function serve(config: DaemonConfig, log: Log, workerPath: string): Promise<void> {
@@ -29,15 +30,26 @@ export async function serve(config: DaemonConfig, log: Log, workerPath: string):
   };
   process.once('uncaughtException', die);
 
+  const server = new GrpcServer({
+    onDefect: (error, method) => {
+      if (error instanceof SyncFailure) die(error);
+      log.error(
+        { method, error },
+        'a call failed in a way it should not: this is a defect of ballast',
+      );
+    },
+  });
+  const attach = (socket: Server): void => server.attach(socket);
   const [inherited] = inheritedSockets(process.env);
-  const listener =
-    inherited === undefined ? await listen(config.plugin) : await inherit(inherited.fd);
+  const socket = await (inherited === undefined
+    ? listen(config.plugin, attach)
+    : inherit(inherited.fd, attach));
   let stores: Stores;
   try {
     stores = await compose(config, { log, workerPath, onFatal: die });
   } catch (error) {
     // Not awaited: clients that are connected already would hold up the end.
-    listener.server.close();
+    socket.close();
     throw error;
   }
   // Until here a signal ends the process at once: nothing has been acknowledged, and a crash is safe.
@@ -48,18 +60,7 @@ export async function serve(config: DaemonConfig, log: Log, workerPath: string):
       die(new Error(`start-up could not compare records and disk: ${messageOf(error)}`)),
   );
   const health = new Health(PLUGIN_SERVICES);
-  const server = new GrpcServer({
-    services: pluginServices(stores, health),
-    onDefect: (error, method) => {
-      if (error instanceof SyncFailure) die(error);
-      log.error(
-        { method, error },
-        'a call failed in a way it should not: this is a defect of ballast',
-      );
-    },
-  });
-  server.attach(listener.server);
-  listener.release();
+  server.serve(pluginServices(stores, health));
   const notifier = new Notifier(process.env);
   notifier.ready();
   log.info(

@@ -6,7 +6,6 @@ import type { Method, Service } from './service.ts';
 const FLUSH_MS = 1000;
 
 export interface GrpcServerOptions {
-  readonly services: readonly Service[];
   /** Something was thrown that is no OpError; the client got Internal. */
   readonly onDefect: (error: unknown, method: string) => void;
 }
@@ -14,27 +13,31 @@ export interface GrpcServerOptions {
 /** Serves our services as gRPC over HTTP/2 without TLS, on the connections of a listening net.Server. */
 export class GrpcServer implements ConnectionOwner {
   readonly #onDefect: (error: unknown, method: string) => void;
-  readonly #methods: ReadonlyMap<string, Method>;
+  #methods: ReadonlyMap<string, Method> | undefined;
+  /** Calls that came before `serve`. */
+  #waiting: (() => void)[] = [];
   readonly #listeners = new Set<NetServer>();
   readonly #connections = new Set<Connection>();
   #runningCalls = 0;
   /** Called when a call or a connection has ended. */
   #checkIdle = (): void => undefined;
 
-  constructor({ services, onDefect }: GrpcServerOptions) {
+  constructor({ onDefect }: GrpcServerOptions) {
     this.#onDefect = onDefect;
+  }
+
+  /** Connections are greeted before; calls wait for this. */
+  serve(services: readonly Service[]): void {
     this.#methods = methodsByPath(services);
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const start of waiting) start();
   }
 
   /** Serves what `listener` accepts from now on, and closes it in the end. */
   attach(listener: NetServer): void {
     this.#listeners.add(listener);
     listener.on('connection', (socket: Socket) => {
-      // One that waited for this server may be gone already; it would never say that it closed.
-      if (socket.destroyed || socket.readableEnded) {
-        socket.destroy();
-        return;
-      }
       this.#connections.add(new Connection(socket, this));
     });
   }
@@ -68,8 +71,9 @@ export class GrpcServer implements ConnectionOwner {
     this.#onDefect(error, path);
   }
 
-  methodOf(path: string): Method | undefined {
-    return this.#methods.get(path);
+  onceServing(start: (methods: ReadonlyMap<string, Method>) => void): void {
+    if (this.#methods === undefined) this.#waiting.push(() => this.onceServing(start));
+    else start(this.#methods);
   }
 
   connectionClosed(connection: Connection): void {

@@ -11,23 +11,21 @@ const asItIs = (bytes: Buffer): Buffer => bytes;
 
 test('a client may cancel thousands of streams in a row and keeps its connection', async () => {
   const directory = await mkdtemp(join(tmpdir(), 'resets-'));
-  const server = new GrpcServer({
-    services: [
-      {
-        name: 'test.Test',
-        methods: {
-          Stream: {
-            kind: 'serverStream',
-            handle: async function* ({ signal }, request) {
-              yield request;
-              await once(signal, 'abort');
-            },
+  const server = new GrpcServer({ onDefect: () => {} });
+  server.serve([
+    {
+      name: 'test.Test',
+      methods: {
+        Stream: {
+          kind: 'serverStream',
+          handle: async function* ({ signal }, request) {
+            yield request;
+            await once(signal, 'abort');
           },
         },
       },
-    ],
-    onDefect: () => {},
-  });
+    },
+  ]);
   const path = join(directory, 'x.sock');
   const listener = createServer().listen(path);
   let connections = 0;

@@ -21,14 +21,15 @@ export interface Served extends AsyncDisposable {
 export const serve = (methods: Record<string, Method>): Promise<Served> =>
   serveAll([{ name: 'test.Test', methods }]);
 
-export async function serveAll(services: readonly Service[]): Promise<Served> {
+/** Without services the server is still starting: `server.serve` tells it of some. */
+export async function serveAll(services: readonly Service[] | undefined): Promise<Served> {
   const directory = await mkdtemp(join(tmpdir(), 'wire-server-'));
   const socketPath = join(directory, 'x.sock');
   const defects: unknown[] = [];
   const server = new GrpcServer({
-    services,
     onDefect: (error) => defects.push(error),
   });
+  if (services !== undefined) server.serve(services);
   const listener = createServer();
   await new Promise<void>((resolve) => listener.listen(socketPath, resolve));
   server.attach(listener);

@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { ERROR } from '../../src/grpc/http2/errors.ts';
 import { FLAG, FRAME, frame, SETTING, settingsFrame } from '../../src/grpc/http2/frames.ts';
 import { message, numbered, PREFACE, RawClient, requestFields } from '../support/raw-http2.ts';
-import { call, echo, moment, serve, type Served } from '../support/served.ts';
+import { call, echo, moment, serve, serveAll, type Served } from '../support/served.ts';
 
 const ECHO = requestFields('/test.Test/Echo');
 const NOTHING = Buffer.alloc(0);
@@ -349,6 +349,23 @@ test('a request cut anywhere, padded, with priority and in CONTINUATION frames, 
     }),
     { numRuns: 60 },
   );
+});
+
+test('a client is greeted while the server starts, and its calls wait', async () => {
+  await using served = await serveAll(undefined);
+  await using client = await RawClient.connect(served.socketPath);
+  expect((await client.find(({ type }) => type === FRAME.settings))?.flags).toBe(0);
+  open(client, 1);
+  client.send(FRAME.data, FLAG.endStream, 1, message(3));
+  open(client, 3);
+  client.send(FRAME.rstStream, 0, 3, numbered(ERROR.cancel));
+  await client.ping();
+  expect(client.frames.some(({ type }) => type === FRAME.headers)).toBe(false);
+  served.server.serve([{ name: 'test.Test', methods: { Echo: echo } }]);
+  const answer = await client.find(({ type }) => type === FRAME.data);
+  expect(answer?.payload).toEqual(message(3));
+  await client.ping();
+  expect(client.frames.some(({ stream }) => stream === 3)).toBe(false);
 });
 
 test('closing lets a running call end, refuses new ones and then closes the connection', async () => {

@@ -34,7 +34,8 @@ const STREAMS_MAX = 10_000;
 const BLOCK_BYTES_MAX = 2 * FIELDS_BYTES_MAX;
 
 export interface ConnectionOwner extends CallOwner {
-  methodOf(path: string): Method | undefined;
+  /** Calls back at once, or when there is something to serve. */
+  onceServing(start: (methods: ReadonlyMap<string, Method>) => void): void;
   connectionClosed(connection: Connection): void;
 }
 
@@ -243,10 +244,12 @@ export class Connection implements FrameHandler, StreamHost {
     const stream = new Http2Stream(id, fields, windows, this);
     this.#streams.set(id, stream);
     stream.halfClosed = endsStream;
-    this.#serve(stream, fields);
+    this.#owner.onceServing((methods) => {
+      if (this.#streams.has(id)) this.#serve(stream, fields, methods);
+    });
   }
 
-  #serve(stream: Http2Stream, fields: HeaderFields): void {
+  #serve(stream: Http2Stream, fields: HeaderFields, methods: ReadonlyMap<string, Method>): void {
     const path = fields.get(':path');
     if (path === undefined || fields.get(':method') === undefined) {
       this.#reset(stream, ERROR.protocol);
@@ -254,7 +257,7 @@ export class Connection implements FrameHandler, StreamHost {
     }
     const isGrpc = fields.get('content-type')?.startsWith(GRPC_CONTENT_TYPE) === true;
     if (!isGrpc) return stream.answer([[':status', '415']]);
-    const method = this.#owner.methodOf(path);
+    const method = methods.get(path);
     if (method === undefined) stream.answer(unimplemented(path));
     else stream.serve(path, method, this.#owner);
   }
