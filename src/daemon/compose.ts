@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { SystemClock, type Clock } from '../base/clock.ts';
+import type { Clock } from '../base/clock.ts';
 import { messageOf, OpError, quote } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { ContentStore } from '../content/content.ts';
@@ -8,6 +8,7 @@ import { UnsyncedBlobs } from '../content/recover.ts';
 import { JournaledStore, metadataPaths } from '../metadata/journaled-store.ts';
 import type { MetadataStore } from '../metadata/metadata.ts';
 import { createFileJobs } from '../platform/jobs/file-jobs.ts';
+import { SystemClock } from '../platform/linux/clock.ts';
 import { createLinux } from '../platform/linux/linux.ts';
 import type { DriverDependencies, DriverFactory } from '../snapshotters/driver.ts';
 import { drivers } from '../snapshotters/drivers.ts';

@@ -38,6 +38,7 @@ export interface Libc {
   fdatasync(fd: number): number;
   ficlone(to: number, from: number): number;
   copyFileRange(from: number, to: number, length: number): number;
+  clockGettime(clock: number, time: Bytes): number;
   /** For requests whose argument is a structure in memory. */
   ioctl(fd: number, request: number, data: Bytes): number;
   /**
@@ -155,6 +156,7 @@ function bindFileCalls(c: Koffi.LibraryHandle) {
     fchmod: c.func('int fchmod(int, uint)'),
     fchmodat: c.func('int fchmodat(int, void*, uint, int)'),
     fchownat: c.func('int fchownat(int, void*, uint, uint, int)'),
+    clockGettime: c.func('int clock_gettime(int, void*)'),
     futimens: c.func('int futimens(int, void*)'),
     utimensat: c.func('int utimensat(int, void*, void*, int)'),
     fsync: c.func('int fsync(int)'),
