@@ -41,8 +41,9 @@ for (const release of RELEASES) {
     await importImage(site, image, SNAPSHOTTER);
     await site.ballast.stop('SIGKILL');
 
-    // The socket goes on listening while nobody serves it: this command waits rather than fails.
-    const waiting = listSnapshots(site, SNAPSHOTTER);
+    // The socket goes on listening while nobody serves it: this command waits rather than fails, at
+    // least for the second that containerd gives a server to greet. A busy machine may need longer.
+    const waiting = afterBackOff(() => listSnapshots(site, SNAPSHOTTER));
     const [listed] = await Promise.all([waiting, site.startBallast()]);
     expect(listed).toHaveLength(image.layers);
     const cat = ['/bin/cat', '/etc/kept'];
@@ -61,7 +62,11 @@ async function afterBackOff<T>(command: () => Promise<T>): Promise<T> {
     try {
       return await command();
     } catch (error) {
-      if (patience.aborted || !/connection (refused|closed|error)/.test(String(error))) throw error;
+      if (
+        patience.aborted ||
+        !/connection (refused|closed|error)|server handshake/.test(String(error))
+      )
+        throw error;
     }
   }
 }
