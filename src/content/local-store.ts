@@ -9,7 +9,7 @@ import { compileFilters, adaptContent, adaptStatus } from '../base/filters.ts';
 import { withoutEmptyLabels, type Labels } from '../base/labels.ts';
 import { KeyedLocks } from '../base/locks.ts';
 import type { MetadataStore } from '../metadata/metadata.ts';
-import { fromSystemError } from '../platform/linux/errno.ts';
+import { fromSyncError, fromSystemError } from '../platform/linux/errno.ts';
 import type { FileJobs } from '../platform/platform.ts';
 import { BlobCache, SMALL_BLOB_BYTES } from './blob-cache.ts';
 import { BlobIndex } from './blob-index.ts';
@@ -185,7 +185,9 @@ export class LocalContentStore implements ContentStore {
     await this.#lockRef(ref);
     const ingest = this.#ingests.get(ref);
     try {
-      if (ingest !== undefined) await this.#drop(ingest);
+      if (ingest === undefined) return;
+      await this.#drop(ingest);
+      if (ingest.onDisk) await this.#syncIngests();
     } finally {
       this.#writers.delete(ref);
     }
@@ -315,6 +317,17 @@ export class LocalContentStore implements ContentStore {
     if (recorded.status === 'rejected') {
       await unlink(target);
       throw recorded.reason;
+    }
+  }
+
+  /** A power cut brings back what was removed there since the last sync, and start-up would keep it. */
+  async #syncIngests(): Promise<void> {
+    const { ingests } = this.#layout;
+    try {
+      await using folder = await open(ingests);
+      await folder.sync();
+    } catch (error) {
+      throw fromSyncError(error, `syncing ${quote(ingests)}`);
     }
   }
 
