@@ -185,9 +185,7 @@ export class LocalContentStore implements ContentStore {
     await this.#lockRef(ref);
     const ingest = this.#ingests.get(ref);
     try {
-      if (ingest === undefined) return;
-      await this.#drop(ingest);
-      if (ingest.onDisk) await this.#syncIngests();
+      if (ingest !== undefined) await this.#drop(ingest);
     } finally {
       this.#writers.delete(ref);
     }
@@ -266,10 +264,19 @@ export class LocalContentStore implements ContentStore {
     await freed;
   }
 
+  /** A power cut brings back what was not synced, and start-up would keep it, a deleted blob's bytes even. */
   async #drop(ingest: Ingest): Promise<void> {
     this.#ingests.delete(ingest.ref);
     await ingest.close();
-    if (ingest.onDisk) await this.#throwAway(ingest.folder);
+    if (!ingest.onDisk) return;
+    await this.#throwAway(ingest.folder);
+    const { ingests } = this.#layout;
+    try {
+      await using folder = await open(ingests);
+      await folder.sync();
+    } catch (error) {
+      throw fromSyncError(error, `syncing ${quote(ingests)}`);
+    }
   }
 
   async #place(ingest: Ingest, digest: Digest, labels: Labels): Promise<void> {
@@ -317,17 +324,6 @@ export class LocalContentStore implements ContentStore {
     if (recorded.status === 'rejected') {
       await unlink(target);
       throw recorded.reason;
-    }
-  }
-
-  /** A power cut brings back what was removed there since the last sync, and start-up would keep it. */
-  async #syncIngests(): Promise<void> {
-    const { ingests } = this.#layout;
-    try {
-      await using folder = await open(ingests);
-      await folder.sync();
-    } catch (error) {
-      throw fromSyncError(error, `syncing ${quote(ingests)}`);
     }
   }
 
