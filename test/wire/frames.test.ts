@@ -204,6 +204,40 @@ describe('ends the stream alone', () => {
   });
 });
 
+test('handlers that do not ask for more hold up no other call of their connection', async () => {
+  let held = 0;
+  const all = moment();
+  await using served = await serve({
+    Echo: echo,
+    Hold: {
+      kind: 'bidi',
+      handle: async function* (ctx) {
+        if (++held === 20) all.resolve();
+        await once(ctx.signal, 'abort');
+        yield* [];
+      },
+    },
+  });
+  await using client = await RawClient.connect(served.socketPath);
+  for (let n = 0; n < 20; n++) {
+    client.send(FRAME.headers, FLAG.endHeaders, 2 * n + 1, requestFields('/test.Test/Hold'));
+    const bytes = message((1 << 20) - 5);
+    for (let at = 0; at < bytes.length; at += 16_384) {
+      client.send(FRAME.data, 0, 2 * n + 1, bytes.subarray(at, at + 16_384));
+    }
+  }
+  await all.promise;
+  open(client, 101);
+  client.send(FRAME.data, FLAG.endStream, 101, message(3));
+  const answer = await client.find(({ type, stream }) => type === FRAME.data && stream === 101);
+  expect(answer?.payload).toEqual(message(3));
+  // The credit for all of it has come, so a real client would go on, too.
+  const credit = client.frames
+    .filter(({ type, stream }) => type === FRAME.windowUpdate && stream === 0)
+    .reduce((sum, { payload }) => sum + payload.readUInt32BE(), 65_535);
+  expect(credit).toBeGreaterThan(20 << 20);
+});
+
 test('arbitrary bytes end their connection and nothing else', async () => {
   await using served = await serve({ Echo: echo });
   await fc.assert(

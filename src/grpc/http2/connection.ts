@@ -42,8 +42,8 @@ export interface ConnectionOwner extends CallOwner {
 /**
  * One client's connection, HTTP/2 without TLS (RFC 9113), as far as gRPC needs it: requests with bodies,
  * answers with trailers, no push, no priorities. Streams that a client resets are forgotten, however
- * many: containerd resets one for each ReadAt. What a client may make us hold is bounded by the windows,
- * and by not reading from one that does not read.
+ * many: containerd resets one for each ReadAt. What a client may make us hold is bounded by the windows
+ * of its streams, and by not reading from one that does not read.
  */
 export class Connection implements FrameHandler, StreamHost {
   readonly #socket: Socket;
@@ -104,17 +104,14 @@ export class Connection implements FrameHandler, StreamHost {
         throw new ConnectionError(ERROR.flowControl, 'more data than the connection has room for');
       }
       this.#receiveWindow -= length;
+      this.#credit(length);
     }
-    // A padded frame comes in one part; padding is consumed as soon as it is there.
-    const padding = (header.flags & FLAG.padded) === 0 ? 0 : length - part.length;
-    const refused = stream === undefined ? undefined : refusal(stream, isFirst ? length : 0);
-    if (stream === undefined || refused !== undefined) {
-      if (stream !== undefined) this.#reset(stream, refused ?? ERROR.streamClosed);
-      this.#credit(part.length + padding);
-      return;
-    }
+    if (stream === undefined) return;
+    const refused = refusal(stream, isFirst ? length : 0);
+    if (refused !== undefined) return this.#reset(stream, refused);
     if (isFirst) stream.receiveWindow -= length;
-    if (padding > 0) this.consumed(stream, padding);
+    // A padded frame comes in one part; padding is consumed as soon as it is there.
+    if ((header.flags & FLAG.padded) !== 0) this.consumed(stream, length - part.length);
     if (part.length > 0) stream.receive(part);
     if (isLast && (header.flags & FLAG.endStream) !== 0) stream.receiveEnd();
   }
@@ -155,7 +152,6 @@ export class Connection implements FrameHandler, StreamHost {
   }
 
   consumed(stream: Http2Stream, bytes: number): void {
-    this.#credit(bytes);
     if (stream.halfClosed || !this.#streams.has(stream.id)) return;
     stream.owedCredit += bytes;
     if (stream.owedCredit < STREAM_WINDOW_BYTES / 2) return;
@@ -164,6 +160,10 @@ export class Connection implements FrameHandler, StreamHost {
     stream.owedCredit = 0;
   }
 
+  /**
+   * At once: back-pressure is the streams' affair. Handlers that wait for a dead disk must not use up
+   * what the other calls of their connection need; grpc-go does the same.
+   */
   #credit(bytes: number): void {
     this.#owedCredit += bytes;
     if (this.#owedCredit < CONNECTION_WINDOW_BYTES / 4) return;

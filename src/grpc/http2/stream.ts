@@ -129,10 +129,7 @@ export class Http2Stream implements Wire {
   }
 
   receive(part: Buffer): void {
-    if (this.#isOver()) {
-      this.#host.consumed(this, part.length);
-      return;
-    }
+    if (this.#isOver()) return;
     this.#unread.push(part);
     this.#deliver();
   }
@@ -147,7 +144,7 @@ export class Http2Stream implements Wire {
     if (this.#closed) return;
     this.#closed = true;
     this.unsent.length = 0;
-    this.#dropUnread();
+    this.#unread = [];
     clearTimeout(this.#deadline);
     this.#listener?.onCancel();
   }
@@ -155,14 +152,8 @@ export class Http2Stream implements Wire {
   #finish(trailers: Uint8Array): void {
     this.#trailers = trailers;
     clearTimeout(this.#deadline);
-    this.#dropUnread();
-    this.#host.sendData(this);
-  }
-
-  #dropUnread(): void {
-    const bytes = this.#unread.reduce((sum, part) => sum + part.length, 0);
     this.#unread = [];
-    if (bytes > 0) this.#host.consumed(this, bytes);
+    this.#host.sendData(this);
   }
 
   #deliver(): void {
