@@ -429,3 +429,44 @@ test('closing lets a running call end, refuses new ones and then closes the conn
   await closing;
   await client.closed;
 });
+
+test('the last answer comes whole, also when its client sends PINGs, as Go does, while it leaves', async () => {
+  const called = moment();
+  const go = moment();
+  const length = 900_000;
+  await using served = await serve({
+    Large: {
+      kind: 'unary',
+      handle: async () => {
+        called.resolve();
+        await go.promise;
+        return Buffer.alloc(length, 7);
+      },
+    },
+  });
+  const windows = [
+    settingsFrame([[SETTING.initialWindow, 2 ** 30]]),
+    frame(FRAME.windowUpdate, 0, 0, numbered(2 ** 30)),
+  ];
+  await using client = await RawClient.connect(
+    served.socketPath,
+    Buffer.concat([PREFACE, ...windows]),
+  );
+  client.send(FRAME.headers, FLAG.endHeaders, 1, requestFields('/test.Test/Large'));
+  client.send(FRAME.data, FLAG.endStream, 1, message(1));
+  await called.promise;
+  const closing = served.server.close({ graceMs: 60_000 });
+  await client.goAwayCode();
+  client.socket.pause();
+  go.resolve();
+  // The server has ended its side by then, and most of the answer waits for the client.
+  for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
+  client.send(FRAME.ping, 0, 0, Buffer.alloc(8));
+  for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
+  client.socket.resume();
+  const end = await client.find(({ type, flags }) => type === FRAME.headers && flags === 5);
+  expect(end?.stream).toBe(1);
+  const data = client.frames.filter(({ type }) => type === FRAME.data);
+  expect(data.reduce((sum, { payload }) => sum + payload.length, 0)).toBe(5 + length);
+  await closing;
+});

@@ -42,9 +42,11 @@ export class Output {
   flush(): void {
     this.#scheduled = false;
     const pieces = this.#pieces;
-    if (pieces.length === 0 || this.#socket.destroyed) return;
+    if (pieces.length === 0) return;
     this.#pieces = [];
     this.#bytes = 0;
+    // Ended by us, or gone. To write would destroy it, with all that has not left yet.
+    if (!this.#socket.writable) return;
     this.#socket.cork();
     let small: Uint8Array[] = [];
     const writeSmall = (): void => {
