@@ -1,4 +1,4 @@
-import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
@@ -39,6 +39,30 @@ const open = (used: boolean, at = root): Promise<JournaledStore> =>
       throw error;
     },
   });
+
+/** Level's thread may be at its files meanwhile: only a copy during which nothing changed is a moment's. */
+async function crash(): Promise<void> {
+  for (;;) {
+    const before = await filesOf(root);
+    await cp(root, crashed, { recursive: true }).catch(() => undefined);
+    if ((await filesOf(root)) === before && (await namesOf(crashed)) === (await namesOf(root))) {
+      return;
+    }
+    await rm(crashed, { recursive: true, force: true });
+  }
+}
+
+const namesOf = async (path: string): Promise<string> =>
+  (await readdir(path, { recursive: true })).toSorted().join('\n');
+
+async function filesOf(path: string): Promise<string> {
+  const names = (await readdir(path, { recursive: true })).toSorted();
+  const lines = names.map(async (name) => {
+    const found = await stat(join(path, name), { bigint: true }).catch(() => undefined);
+    return `${name} ${found?.size} ${found?.mtimeNs}`;
+  });
+  return (await Promise.all(lines)).join('\n');
+}
 
 async function all(store: JournaledStore): Promise<Record<string, unknown>> {
   return Object.fromEntries(await Array.fromAsync(store.scan('')));
@@ -117,7 +141,7 @@ test('after a crash everything acknowledged is there, wherever it was on its way
       await store.update((tx) => tx.delete(`k/${n}`));
     }
     written += count;
-    await cp(root, crashed, { recursive: true });
+    await crash();
     {
       await using reopened = await open(true, crashed);
       const records = await all(reopened);
@@ -139,7 +163,7 @@ test('records of megabytes fill the journal over and over', async () => {
     await expect(store.update((tx) => tx.put('k/x', mebibyte + mebibyte))).rejects.toMatchObject({
       code: 'ResourceExhausted',
     });
-    await cp(root, crashed, { recursive: true });
+    await crash();
   }
   for (const at of [root, crashed]) {
     await using store = await open(true, at);
@@ -153,7 +177,7 @@ test('records of megabytes fill the journal over and over', async () => {
 async function crashWithRecords(): Promise<{ journal: string; bytes: Buffer; starts: number[] }> {
   await using store = await open(false);
   for (let n = 0; n < 20; n++) await store.update((tx) => tx.put(`k/${n}`, n));
-  await cp(root, crashed, { recursive: true });
+  await crash();
   const { journal } = metadataPaths(crashed);
   const bytes = await readFile(journal);
   const starts = Array.from({ length: 20 }, (_, n) => bytes.indexOf(`k/${n}`));
@@ -180,6 +204,38 @@ test('a record that the crash tore was not acknowledged, and is not there', asyn
   expect(await all(store)).toMatchObject({ 'k/18': 18, 'k/19': 'again' });
 });
 
+test('a journal cut short, emptied or zeroed after a crash is noticed', async () => {
+  const { journal, bytes } = await crashWithRecords();
+  for (const damaged of [
+    bytes.subarray(0, bytes.length / 2),
+    Buffer.alloc(0),
+    Buffer.alloc(bytes.length),
+  ]) {
+    await writeFile(journal, damaged);
+    await expect(open(true, crashed)).rejects.toMatchObject({ code: 'DataLoss' });
+  }
+});
+
+test('bytes that a client made to look like a record are none', async () => {
+  const other = join(folder, 'other');
+  await mkdir(other);
+  {
+    await using theirs = await open(false, other);
+    await theirs.update((tx) => tx.put('stolen', 'of another root'));
+    await theirs.update((tx) => tx.put('forged', 'with the number that comes next'));
+  }
+  const { journal } = metadataPaths(other);
+  const forged = (await readFile(journal)).subarray(0, 2000);
+  await using store = await open(false);
+  await store.update((tx) => {
+    tx.put('blob', 'record');
+    tx.keep('blob', forged);
+  });
+  await crash();
+  await using reopened = await open(true, crashed);
+  expect(Object.keys(await all(reopened)).toSorted()).toEqual(['!summary', 'blob']);
+});
+
 test('a journal that vanished after a crash is noticed', async () => {
   {
     await using store = await open(false);
@@ -187,7 +243,7 @@ test('a journal that vanished after a crash is noticed', async () => {
   }
   await using store = await open(true);
   await store.update((tx) => tx.put('k', 2));
-  await cp(root, crashed, { recursive: true });
+  await crash();
   await rm(metadataPaths(crashed).journal);
   await expect(open(true, crashed)).rejects.toMatchObject({ code: 'DataLoss' });
 });
@@ -220,7 +276,7 @@ test('kept bytes come back after a crash, but for what was deleted, until they w
     });
   await Promise.all([put('a'), put('b'), put('c')]);
   await store.update((tx) => tx.delete('b'));
-  await cp(root, crashed, { recursive: true });
+  await crash();
   {
     await using reopened = await open(true, crashed);
     expect([...restored.keys()]).toEqual(['a', 'c']);
@@ -233,7 +289,7 @@ test('kept bytes come back after a crash, but for what was deleted, until they w
   const keys = Array.from({ length: 1200 }, (_, n) => `k/${n}`);
   for (const key of keys) await store.update((tx) => tx.put(key, key));
   expect(flushes).toBe(1);
-  await cp(root, crashed, { recursive: true });
+  await crash();
   restored.clear();
   await using reopened = await open(true, crashed);
   expect(restored.size).toBe(0);

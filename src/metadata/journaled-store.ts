@@ -4,7 +4,7 @@ import { OpError } from '../base/errors.ts';
 import { differsFromNote, leaveNote, removeNote } from './closing-note.ts';
 import { damaged, Database } from './database.ts';
 import { DiskFull, isFull, systemMessageOf } from './disk-full.ts';
-import { bytesOf, encodeRecord, Journal, OPERATIONS_BYTES_MAX, type Operation } from './journal.ts';
+import { bytesOf, Journal, OPERATIONS_BYTES_MAX, type Operation } from './journal.ts';
 import type { FlushedBytes, MetadataStore, UpdateOptions, WriteTx } from './metadata.ts';
 import { Reserve } from './reserve.ts';
 
@@ -13,6 +13,8 @@ const CHANGES_MAX = 500;
 
 interface Waiting {
   readonly operations: readonly Operation[];
+  /** Of the operations, in a record. */
+  readonly bytes: number;
   readonly undo: readonly (() => void)[];
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
@@ -152,16 +154,18 @@ export class JournaledStore implements MetadataStore {
   #enqueue<T>(change: (tx: WriteTx) => T): Promise<T> {
     const tx = new Change();
     let result: T;
+    let bytes: number;
     try {
       result = change(tx);
-      refuseTooLarge(tx.operations);
+      bytes = bytesOf(tx.operations);
+      refuseTooLarge(bytes);
     } catch (error) {
       for (const undo of tx.undo.toReversed()) undo();
       throw error;
     }
     return new Promise((resolve, reject) => {
       const { operations, undo } = tx;
-      this.#waiting.push({ operations, undo, resolve: () => resolve(result), reject });
+      this.#waiting.push({ operations, bytes, undo, resolve: () => resolve(result), reject });
       if (this.#writing) return;
       this.#writing = true;
       // Everything that this turn of the event loop brings shares the record.
@@ -173,7 +177,7 @@ export class JournaledStore implements MetadataStore {
     while (this.#waiting.length > 0) {
       const group = this.#takeGroup();
       try {
-        await this.#write(group.flatMap((waiting) => waiting.operations));
+        await this.#write(group);
       } catch (error) {
         if (!isFull(error)) return this.#stop(error);
         await this.#takeBack(group);
@@ -186,21 +190,22 @@ export class JournaledStore implements MetadataStore {
 
   /** Those that have waited longest, as many as one record holds. */
   #takeGroup(): readonly Waiting[] {
-    let bytes = 0;
-    const tooMany = this.#waiting.findIndex(({ operations }) => {
-      bytes += bytesOfAll(operations);
-      return bytes > OPERATIONS_BYTES_MAX;
+    let sum = 0;
+    const tooMany = this.#waiting.findIndex(({ bytes }) => {
+      sum += bytes;
+      return sum > OPERATIONS_BYTES_MAX;
     });
     return this.#waiting.splice(0, tooMany === -1 ? this.#waiting.length : tooMany);
   }
 
-  async #write(operations: readonly Operation[]): Promise<void> {
+  async #write(group: readonly Waiting[]): Promise<void> {
+    const operations = group.flatMap((waiting) => waiting.operations);
     if (operations.length === 0) return;
-    const record = encodeRecord({ sequence: this.#sequence + 1, operations });
-    if (!this.#journal.hasRoomFor(record)) await this.#makeRoom();
+    const bytes = group.reduce((sum, waiting) => sum + waiting.bytes, 0);
+    if (!this.#journal.hasRoomFor(bytes)) await this.#makeRoom();
     else if (this.#current.changes.size >= CHANGES_MAX && this.#settling === undefined)
       this.#turn();
-    await this.#journal.append(record);
+    await this.#journal.append({ sequence: this.#sequence + 1, operations });
     this.#sequence++;
     for (const [key, value] of operations) {
       if (value instanceof Uint8Array) this.#current.keepsBytes = true;
@@ -227,6 +232,8 @@ export class JournaledStore implements MetadataStore {
   async #settle(): Promise<boolean> {
     if (this.#settling === undefined) return true;
     const { changes, keepsBytes, through } = this.#settling;
+    // Should there be no room for what was written already, nothing but a new start can mend it: that
+    // writes it again from here.
     if (keepsBytes) await this.#options.bytes.flush();
     try {
       await this.#database.settle(changes, through);
@@ -253,14 +260,13 @@ export class JournaledStore implements MetadataStore {
 
   /** While the disk is full only removals go on, until there is room for the reserve again. */
   async #admit(): Promise<void> {
-    if (!(await this.#reserve.hasRoom())) throw new DiskFull(this.#options.path);
-    await this.#takeReserve();
+    await this.#tryReserve(async () => (await this.#reserve.hasRoom()) && this.#reserve.take());
     if (this.#full) throw new DiskFull(this.#options.path);
   }
 
-  async #takeReserve(): Promise<void> {
+  async #tryReserve(take: () => Promise<boolean>): Promise<void> {
     try {
-      this.#full = !(await this.#reserve.take());
+      this.#full = !(await take());
     } catch (error) {
       // The disk is not full but broken: as with a record.
       this.#stop(error);
@@ -287,7 +293,7 @@ export class JournaledStore implements MetadataStore {
     await removeNote(path);
     const journal = undo.use(await Journal.open(options.journal));
     const store = new JournaledStore(options, database, journal);
-    await store.#takeReserve();
+    await store.#tryReserve(() => store.#reserve.take());
     undo.move();
     return store;
   }
@@ -303,7 +309,9 @@ async function replay(database: Database, options: JournaledStoreOptions): Promi
   const changes = new Map<string, string | null>();
   const kept = new Map<string, Uint8Array>();
   let through = database.journal;
-  for (const { sequence, operations } of await Journal.read(journal)) {
+  const records = await Journal.read(journal);
+  if (records === undefined) throw damaged(path, `${journal} is not whole`);
+  for (const { sequence, operations } of records) {
     if (sequence <= database.journal) continue;
     if (sequence !== through + 1) {
       throw damaged(path, `record ${through + 1} of its journal ${journal} is missing`);
@@ -322,12 +330,8 @@ async function replay(database: Database, options: JournaledStoreOptions): Promi
   if (changes.size > 0) await database.settle(changes, through);
 }
 
-const bytesOfAll = (operations: readonly Operation[]): number =>
-  operations.reduce((sum, operation) => sum + bytesOf(operation), 0);
-
 /** @throws OpError ResourceExhausted for labels and names of megabytes */
-function refuseTooLarge(operations: readonly Operation[]): void {
-  const bytes = bytesOfAll(operations);
+function refuseTooLarge(bytes: number): void {
   if (bytes <= OPERATIONS_BYTES_MAX) return;
   throw new OpError(
     'ResourceExhausted',

@@ -1,6 +1,7 @@
 import { open, statfs, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { messageOf, OpError } from '../base/errors.ts';
+import { syncfsAsync } from '../platform/linux/files.ts';
 import { isFull } from './disk-full.ts';
 
 /** Removals and level's own compaction live on this when the disk is full. */
@@ -20,10 +21,17 @@ export class Reserve {
     await unlink(this.#path).catch(() => undefined);
   }
 
-  /** Whether it can be taken without leaving the next writer on a full disk again. */
+  /**
+   * Whether it can be taken without leaving the next writer on a full disk again.
+   * @throws SystemError the disk is broken
+   */
   async hasRoom(): Promise<boolean> {
-    const { bavail, bsize } = await statfs(dirname(this.#path));
-    return bavail * bsize >= ROOM_BYTES;
+    const folder = dirname(this.#path);
+    if (await isRoom(folder)) return true;
+    // btrfs counts what was freed only after its next commit.
+    await using directory = await open(folder);
+    await syncfsAsync(directory.fd);
+    return isRoom(folder);
   }
 
   /**
@@ -50,4 +58,9 @@ export class Reserve {
       );
     }
   }
+}
+
+async function isRoom(folder: string): Promise<boolean> {
+  const { bavail, bsize } = await statfs(folder);
+  return bavail * bsize >= ROOM_BYTES;
 }
