@@ -14,8 +14,6 @@ export interface GrpcServerOptions {
 export class GrpcServer implements ConnectionOwner {
   readonly #onDefect: (error: unknown, method: string) => void;
   #methods: ReadonlyMap<string, Method> | undefined;
-  /** Calls that came before `serve`. */
-  #waiting: (() => void)[] = [];
   readonly #listeners = new Set<NetServer>();
   readonly #connections = new Set<Connection>();
   #runningCalls = 0;
@@ -29,9 +27,11 @@ export class GrpcServer implements ConnectionOwner {
   /** Connections are greeted before; calls wait for this. */
   serve(services: readonly Service[]): void {
     this.#methods = methodsByPath(services);
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    for (const start of waiting) start();
+    for (const connection of this.#connections) connection.startCalls();
+  }
+
+  get methods(): ReadonlyMap<string, Method> | undefined {
+    return this.#methods;
   }
 
   /** Serves what `listener` accepts from now on, and closes it in the end. */
@@ -69,11 +69,6 @@ export class GrpcServer implements ConnectionOwner {
 
   callFailed(error: unknown, path: string): void {
     this.#onDefect(error, path);
-  }
-
-  onceServing(start: (methods: ReadonlyMap<string, Method>) => void): void {
-    if (this.#methods === undefined) this.#waiting.push(() => this.onceServing(start));
-    else start(this.#methods);
   }
 
   connectionClosed(connection: Connection): void {

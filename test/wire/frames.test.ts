@@ -10,6 +10,12 @@ import { call, echo, moment, serve, serveAll, type Served } from '../support/ser
 
 const ECHO = requestFields('/test.Test/Echo');
 const NOTHING = Buffer.alloc(0);
+/** A beginning that lets the server send whatever it has. */
+const WIDE_WINDOWS = Buffer.concat([
+  PREFACE,
+  settingsFrame([[SETTING.initialWindow, 2 ** 30]]),
+  frame(FRAME.windowUpdate, 0, 0, numbered(2 ** 30)),
+]);
 
 const open = (client: RawClient, stream: number, flags: number = FLAG.endHeaders): void =>
   client.send(FRAME.headers, flags, stream, ECHO);
@@ -258,6 +264,32 @@ test('arbitrary bytes end their connection and nothing else', async () => {
   await stillServes(served);
 });
 
+test('a broken rule ends the calls of its connection, also when the client does not read', async () => {
+  const called = moment();
+  const ended = moment();
+  await using served = await serve({
+    Stream: {
+      kind: 'serverStream',
+      handle: async function* () {
+        try {
+          called.resolve();
+          for (;;) yield Buffer.alloc(1 << 20);
+        } finally {
+          ended.resolve();
+        }
+      },
+    },
+  });
+  await using client = await RawClient.connect(served.socketPath, WIDE_WINDOWS);
+  client.socket.pause();
+  client.send(FRAME.headers, FLAG.endHeaders, 1, requestFields('/test.Test/Stream'));
+  client.send(FRAME.data, FLAG.endStream, 1, message(1));
+  client.send(FRAME.settings, 0, 1, NOTHING);
+  await called.promise;
+  await ended.promise;
+  expect(served.defects).toEqual([]);
+});
+
 test('a client that sends PINGs and SETTINGS and reads nothing has no hold on our memory', async () => {
   await using served = await serve({ Echo: echo });
   await using client = await RawClient.connect(served.socketPath);
@@ -334,14 +366,7 @@ test('the memory of a message is left alone until the kernel has taken all of it
       },
     },
   });
-  const windows = [
-    settingsFrame([[SETTING.initialWindow, 2 ** 30]]),
-    frame(FRAME.windowUpdate, 0, 0, numbered(2 ** 30)),
-  ];
-  await using client = await RawClient.connect(
-    served.socketPath,
-    Buffer.concat([PREFACE, ...windows]),
-  );
+  await using client = await RawClient.connect(served.socketPath, WIDE_WINDOWS);
   client.socket.pause();
   client.send(FRAME.headers, FLAG.endHeaders, 1, requestFields('/test.Test/Stream'));
   client.send(FRAME.data, FLAG.endStream, 1, message(1));
@@ -444,14 +469,7 @@ test('the last answer comes whole, also when its client sends PINGs, as Go does,
       },
     },
   });
-  const windows = [
-    settingsFrame([[SETTING.initialWindow, 2 ** 30]]),
-    frame(FRAME.windowUpdate, 0, 0, numbered(2 ** 30)),
-  ];
-  await using client = await RawClient.connect(
-    served.socketPath,
-    Buffer.concat([PREFACE, ...windows]),
-  );
+  await using client = await RawClient.connect(served.socketPath, WIDE_WINDOWS);
   client.send(FRAME.headers, FLAG.endHeaders, 1, requestFields('/test.Test/Large'));
   client.send(FRAME.data, FLAG.endStream, 1, message(1));
   await called.promise;

@@ -34,8 +34,8 @@ const STREAMS_MAX = 10_000;
 const BLOCK_BYTES_MAX = 2 * FIELDS_BYTES_MAX;
 
 export interface ConnectionOwner extends CallOwner {
-  /** Calls back at once, or when there is something to serve. */
-  onceServing(start: (methods: ReadonlyMap<string, Method>) => void): void;
+  /** By path; undefined while the server starts, which `startCalls` ends. */
+  readonly methods: ReadonlyMap<string, Method> | undefined;
   connectionClosed(connection: Connection): void;
 }
 
@@ -81,6 +81,11 @@ export class Connection implements FrameHandler, StreamHost {
     // Each error comes with a close.
     socket.on('error', () => undefined);
     socket.once('close', () => this.#closed());
+  }
+
+  /** There are methods now. */
+  startCalls(): void {
+    for (const stream of this.#streams.values()) this.#start(stream);
   }
 
   /** Takes no new calls; closes when the running ones have ended. */
@@ -244,21 +249,21 @@ export class Connection implements FrameHandler, StreamHost {
     const stream = new Http2Stream(id, fields, windows, this);
     this.#streams.set(id, stream);
     stream.halfClosed = endsStream;
-    this.#owner.onceServing((methods) => {
-      if (this.#streams.has(id)) this.#serve(stream, fields, methods);
-    });
+    this.#start(stream);
   }
 
-  #serve(stream: Http2Stream, fields: HeaderFields, methods: ReadonlyMap<string, Method>): void {
-    const path = fields.get(':path');
-    if (path === undefined || fields.get(':method') === undefined) {
+  #start(stream: Http2Stream): void {
+    const { methods } = this.#owner;
+    if (methods === undefined) return;
+    const path = stream.fields.get(':path');
+    if (path === undefined || stream.fields.get(':method') === undefined) {
       this.#reset(stream, ERROR.protocol);
       return;
     }
-    const isGrpc = fields.get('content-type')?.startsWith(GRPC_CONTENT_TYPE) === true;
-    if (!isGrpc) return stream.answer([[':status', '415']]);
+    const isGrpc = stream.fields.get('content-type')?.startsWith(GRPC_CONTENT_TYPE) === true;
+    if (!isGrpc) return stream.refuseContentType();
     const method = methods.get(path);
-    if (method === undefined) stream.answer(unimplemented(path));
+    if (method === undefined) stream.sendStatus(unimplemented(path));
     else stream.serve(path, method, this.#owner);
   }
 
@@ -372,6 +377,8 @@ export class Connection implements FrameHandler, StreamHost {
     this.#goAway(error.code, error.message);
     this.#sending.flush();
     this.#socket.destroySoon();
+    // A client that does not read delays the close, and with it the end of its calls.
+    this.#forgetAll();
   }
 
   #goAway(code: ErrorNumber, message: string): void {
@@ -384,8 +391,12 @@ export class Connection implements FrameHandler, StreamHost {
 
   #closed(): void {
     this.#broken = true;
-    for (const stream of this.#streams.values()) this.#forget(stream);
+    this.#forgetAll();
     this.#owner.connectionClosed(this);
+  }
+
+  #forgetAll(): void {
+    for (const stream of this.#streams.values()) this.#forget(stream);
   }
 }
 

@@ -27,6 +27,8 @@ export const SETTING = {
 export const HEADER_BYTES = 9;
 /** Larger ones neither we nor the client have announced. */
 export const FRAME_BYTES_MAX = 16384;
+/** What is smaller is copied, to leave in one buffer with its neighbours; larger payloads go as they are. */
+export const COPIED_BYTES_MAX = 4096;
 /** Of every stream and connection until SETTINGS or WINDOW_UPDATE say otherwise. */
 export const WINDOW_BYTES = 65535;
 export const WINDOW_BYTES_MAX = 2 ** 31 - 1;

@@ -1,9 +1,8 @@
 import type { Socket } from 'node:net';
+import { COPIED_BYTES_MAX } from './frames.ts';
 
 /** With no more calls than this, an answer leaves at the end of its turn: somebody waits for just it. */
 const FEW_CALLS = 4;
-/** Together in one buffer, copied; larger ones go to the kernel as they are. */
-const COPIED_BYTES_MAX = 4096;
 /** Unsent bytes from which nothing more is taken in or sent, so that a client that does not read has no hold on memory. */
 const CONGESTED_BYTES = 1 << 20;
 

@@ -1,5 +1,6 @@
 import { ConnectionError, ERROR } from './errors.ts';
 import {
+  COPIED_BYTES_MAX,
   FLAG,
   FRAME,
   frame,
@@ -12,9 +13,6 @@ import {
 import { NO_TABLE } from './hpack.ts';
 import type { Output } from './output.ts';
 import type { Http2Stream, Unsent } from './stream.ts';
-
-/** Payloads up to here are copied behind their frame's header: one buffer instead of two. */
-const COPIED_BYTES_MAX = 4096;
 
 /** What goes to one client: frames, as its windows and the socket have room. */
 export class Sending {

@@ -5,11 +5,9 @@ import { MessageAssembler, PREFIX_BYTES } from '../message-assembler.ts';
 import type { Method } from '../service.ts';
 import { statusNumber } from '../status.ts';
 import type { CallStatus } from '../status.ts';
+import { COPIED_BYTES_MAX } from './frames.ts';
 import { encodeFields, type HeaderFields } from './hpack.ts';
 import { timeoutMs } from './timeout.ts';
-
-/** Smaller messages are copied behind their prefix. */
-const COPIED_BYTES_MAX = 4096;
 
 const RESPONSE_FIELDS = encodeFields([
   [':status', '200'],
@@ -46,9 +44,9 @@ export class Http2Stream implements Wire {
   /** Framed by the connection, in order. */
   readonly unsent: Unsent[] = [];
   halfClosed = false;
+  readonly fields: HeaderFields;
 
   readonly #host: StreamHost;
-  readonly #fields: HeaderFields;
   #assembler = new MessageAssembler(true);
   /** Of the client, not looked at yet, as the call has not asked for more. */
   #unread: Buffer[] = [];
@@ -68,7 +66,7 @@ export class Http2Stream implements Wire {
     host: StreamHost,
   ) {
     this.id = id;
-    this.#fields = fields;
+    this.fields = fields;
     this.sendWindow = windows.send;
     this.receiveWindow = windows.receive;
     this.#host = host;
@@ -80,13 +78,12 @@ export class Http2Stream implements Wire {
     const listener = makeCall(path, method, this, owner);
     this.#listener = listener;
     this.#startDeadline();
-    listener.onReceiveHeaders({ get: (name) => this.#fields.get(name) });
+    listener.onReceiveHeaders({ get: (name) => this.fields.get(name) });
   }
 
-  /** Ends a stream that is no call, or is refused before it becomes one. */
-  answer(fields: readonly (readonly [string, string])[]): void {
-    this.#headersSent = true;
-    this.#finish(encodeFields(fields));
+  /** Ends a stream that is no call. */
+  refuseContentType(): void {
+    this.#finish(encodeFields([[':status', '415']]));
   }
 
   startRead(): void {
@@ -192,7 +189,7 @@ export class Http2Stream implements Wire {
   }
 
   #startDeadline(): void {
-    const header = this.#fields.get('grpc-timeout');
+    const header = this.fields.get('grpc-timeout');
     const ms = header === undefined ? undefined : timeoutMs(header);
     if (ms === undefined) return;
     this.#deadline = setTimeout(
@@ -206,24 +203,20 @@ export class Http2Stream implements Wire {
   }
 }
 
-/** Answers a call of a method that is not served. */
-export function unimplemented(path: string): readonly (readonly [string, string])[] {
-  const message = `method ${path.slice(0, 200)} is not served here`;
-  return [
-    [':status', '200'],
-    ['content-type', 'application/grpc+proto'],
-    ...statusFields({ code: statusNumber('Unimplemented'), message }),
-  ];
-}
-
-const trailersOf = (status: CallStatus): Uint8Array =>
-  status.code === 0 ? OK_TRAILERS : encodeFields(statusFields(status));
+/** For a call of a method that is not served. */
+export const unimplemented = (path: string): CallStatus => ({
+  code: statusNumber('Unimplemented'),
+  message: `method ${path.slice(0, 200)} is not served here`,
+});
 
 /** Messages are percent-encoded UTF-8; status.ts has made them well-formed. */
-const statusFields = ({ code, message }: CallStatus): readonly (readonly [string, string])[] => [
-  ['grpc-status', String(code)],
-  ['grpc-message', encodeURI(message.toWellFormed())],
-];
+const trailersOf = ({ code, message }: CallStatus): Uint8Array =>
+  code === 0
+    ? OK_TRAILERS
+    : encodeFields([
+        ['grpc-status', String(code)],
+        ['grpc-message', encodeURI(message.toWellFormed())],
+      ]);
 
 function framed(message: Uint8Array): Buffer {
   const frame = Buffer.allocUnsafe(PREFIX_BYTES + message.length);
