@@ -114,6 +114,8 @@ class BtrfsDriver implements SnapshotDriver {
   readonly #groups = new Map<string, QuotaGroup>();
   readonly #leftovers: Leftovers;
   #warnedOfQuota = false;
+  /** Under way. */
+  #seals = 0;
 
   constructor(options: BtrfsOptions) {
     this.#options = options;
@@ -143,7 +145,7 @@ class BtrfsDriver implements SnapshotDriver {
     if (there?.[WRITTEN] === undefined) return this.create(node);
     if (there[SEALED] !== undefined) {
       delete there[SEALED];
-      this.#leftovers.add(this.#pathOf(node.id, SEALED));
+      this.#leftovers.add(this.#pathOf(node.id, SEALED), true);
     }
     const limit = this.#limitOf(node);
     if (limit === undefined) return;
@@ -190,20 +192,12 @@ class BtrfsDriver implements SnapshotDriver {
   }
 
   async seal(node: SnapshotNode, signal: AbortSignal): Promise<Usage> {
-    const [parent] = node.parentIds;
-    const { id, size } = await this.#make(
-      {
-        directory: this.#directoryOf(node.id),
-        path: this.#pathOf(node.id, SEALED),
-        from: this.#pathOf(node.id, WRITTEN),
-        readOnly: true,
-        flush: this.#options.durability === 'full',
-        measureAgainst: { base: parent === undefined ? undefined : this.#layerOf(parent) },
-      },
-      signal,
-    );
-    this.#subvolumes.set(node.id, { ...this.#subvolumes.get(node.id), [SEALED]: id });
-    return size;
+    this.#seals++;
+    try {
+      return await this.#seal(node, signal);
+    } finally {
+      this.#seals--;
+    }
   }
 
   committed(node: SnapshotNode): boolean {
@@ -212,7 +206,7 @@ class BtrfsDriver implements SnapshotDriver {
     if (there[WRITTEN] !== undefined) {
       delete there[WRITTEN];
       this.#forget(node.id);
-      this.#leftovers.add(this.#pathOf(node.id, WRITTEN));
+      this.#leftovers.add(this.#pathOf(node.id, WRITTEN), this.#seals > 0);
     }
     return true;
   }
@@ -252,6 +246,23 @@ class BtrfsDriver implements SnapshotDriver {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#leftovers[Symbol.asyncDispose]();
+  }
+
+  async #seal(node: SnapshotNode, signal: AbortSignal): Promise<Usage> {
+    const [parent] = node.parentIds;
+    const { id, size } = await this.#make(
+      {
+        directory: this.#directoryOf(node.id),
+        path: this.#pathOf(node.id, SEALED),
+        from: this.#pathOf(node.id, WRITTEN),
+        readOnly: true,
+        flush: this.#options.durability === 'full',
+        measureAgainst: { base: parent === undefined ? undefined : this.#layerOf(parent) },
+      },
+      signal,
+    );
+    this.#subvolumes.set(node.id, { ...this.#subvolumes.get(node.id), [SEALED]: id });
+    return size;
   }
 
   #make(subvolume: SubvolumeToMake, signal?: AbortSignal) {

@@ -7,11 +7,11 @@ interface LeftoversOptions {
   readonly warn: DriverDependencies['warn'];
 }
 
-/** So that Commits of some time are one job, which none of them waits behind. */
+/** While there are more Commits: so that those of some time are one job, which none of them waits behind. */
 const WAIT_MS = 20;
 
 /**
- * Removes subvolumes that a Commit leaves beside the one that counts, a moment after its answer. It lives
+ * Removes subvolumes that a Commit leaves beside the one that counts, after its answer. It lives
  * in memory: start-up finds them again.
  */
 export class Leftovers implements AsyncDisposable {
@@ -25,9 +25,11 @@ export class Leftovers implements AsyncDisposable {
     this.#options = options;
   }
 
-  add(path: string): void {
+  /** @param busy there are more to come soon */
+  add(path: string, busy: boolean): void {
     this.#paths.push(path);
-    this.#timer ??= setTimeout(() => this.#start(), WAIT_MS).unref();
+    if (busy) this.#timer ??= setTimeout(() => this.#start(), WAIT_MS).unref();
+    else this.#start();
   }
 
   /** Resolves when those added so far are gone, or could not go. */
