@@ -50,20 +50,30 @@ export function subvolCreate(dirfd: number, name: string): void {
 
 /**
  * Makes a snapshot of the subvolume that `source` is the open root of. Writes out the source's files
- * first, and is on disk when it resolves: the call commits a transaction. Calls of the same moment
- * share that one where each has a directory of its own, as the kernel lets one at a time into a
- * directory; hence a thread for each.
+ * first, and is on disk when it returns: the call commits a transaction. Calls of the same moment share
+ * that one where each has a directory of its own, as the kernel lets one at a time into a directory.
  */
-export async function snapCreate(
+export function snapCreate(dirfd: number, name: string, source: number, readOnly: boolean): void {
+  const data = snapshotArguments(name, source, readOnly);
+  call(dirfd, IOCTL.snapCreateV2, data, 'BTRFS_IOC_SNAP_CREATE_V2');
+}
+
+/** The same on a thread of libuv's, so that several can wait at once. */
+export async function snapCreateAside(
   dirfd: number,
   name: string,
   source: number,
-  { readOnly }: { readonly readOnly: boolean },
+  readOnly: boolean,
 ): Promise<void> {
-  const data = volumeArguments(name, readOnly ? RDONLY : 0n);
-  new Fields(data).setU64(VOL_ARGS.fd, BigInt(source));
+  const data = snapshotArguments(name, source, readOnly);
   const errno = await libc().ioctlAside(dirfd, IOCTL.snapCreateV2, data);
   if (errno !== 0) throw new SystemError(errno, 'BTRFS_IOC_SNAP_CREATE_V2');
+}
+
+function snapshotArguments(name: string, source: number, readOnly: boolean): Uint8Array {
+  const data = volumeArguments(name, readOnly ? RDONLY : 0n);
+  new Fields(data).setU64(VOL_ARGS.fd, BigInt(source));
+  return data;
 }
 
 /** Unlinks a subvolume; the kernel frees its blocks later. ENOTEMPTY while there are others inside. */

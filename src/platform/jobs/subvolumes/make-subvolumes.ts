@@ -1,6 +1,12 @@
 import { basename, dirname } from 'node:path';
 import { quote } from '../../../base/errors.ts';
-import { getSubvolInfo, qgroupLimit, snapCreate, subvolCreate } from '../../linux/btrfs.ts';
+import {
+  getSubvolInfo,
+  qgroupLimit,
+  snapCreate,
+  snapCreateAside,
+  subvolCreate,
+} from '../../linux/btrfs.ts';
 import { ERRNO, fromSyncError, fromSystemError, isErrno } from '../../linux/errno.ts';
 import {
   AT_FDCWD,
@@ -35,18 +41,20 @@ const ROOT_MODE = 0o755;
 const UNFINISHED = 'new';
 
 /**
- * Makes the subvolumes of several callers side by side; a failure of one leaves the others alone.
- * Snapshots wait for their transaction on a thread of libuv's each.
+ * Makes the subvolumes of several callers side by side; a failure of one leaves the others alone. Where
+ * there are several, snapshots wait for their transaction on a thread of libuv's each; that costs two
+ * changes of thread, which one alone does without.
  * @throws SyncFailure
  */
 export async function makeSubvolumes(
   requests: readonly SubvolumeToMake[],
 ): Promise<readonly MadeSubvolume[]> {
   const path = requests.find(({ flush }) => flush === true)?.directory;
-  if (path === undefined) return Promise.all(requests.map(makeOne));
+  const make = (request: SubvolumeToMake) => makeOne(request, requests.length > 1);
+  if (path === undefined) return Promise.all(requests.map(make));
   const fd = openDirectory(dirname(path));
   try {
-    const made = await Promise.all(requests.map(makeOne));
+    const made = await Promise.all(requests.map(make));
     // The snapshots' transaction has carried the files, but only this tells of those it could not write.
     if (requests.some((request, index) => holdsFiles(request, made[index]))) syncfs(fd);
     return made;
@@ -64,10 +72,10 @@ function holdsFiles({ flush, measureAgainst }: SubvolumeToMake, made?: MadeSubvo
   return made.size === undefined || made.size.inodes > unwritten;
 }
 
-async function makeOne(request: SubvolumeToMake): Promise<MadeSubvolume> {
+async function makeOne(request: SubvolumeToMake, aside: boolean): Promise<MadeSubvolume> {
   const { path, from } = request;
   try {
-    return await makeAndMeasure(request);
+    return await makeAndMeasure(request, aside);
   } catch (error) {
     const what =
       from === undefined
@@ -77,7 +85,7 @@ async function makeOne(request: SubvolumeToMake): Promise<MadeSubvolume> {
   }
 }
 
-async function makeAndMeasure(request: SubvolumeToMake): Promise<MadeSubvolume> {
+async function makeAndMeasure(request: SubvolumeToMake, aside: boolean): Promise<MadeSubvolume> {
   const { directory, path, from, limit, measureAgainst } = request;
   const name = basename(path);
   makeDirectory(directory);
@@ -86,7 +94,7 @@ async function makeAndMeasure(request: SubvolumeToMake): Promise<MadeSubvolume> 
     if (limit?.required === true) requireQuotas(dirfd, directory);
     removeEntry(dirfd, cstring(name), never);
     if (from === undefined) makeEmpty(dirfd, name);
-    else await snapshot(dirfd, name, from, request.readOnly === true);
+    else await snapshot(dirfd, name, { from, readOnly: request.readOnly === true, aside });
     const root = openat(dirfd, cstring(name), O.RDONLY | O.DIRECTORY | O.NOFOLLOW);
     try {
       const { id } = getSubvolInfo(root);
@@ -129,12 +137,12 @@ function makeEmpty(dirfd: number, name: string): void {
 async function snapshot(
   dirfd: number,
   name: string,
-  from: string,
-  readOnly: boolean,
+  { from, readOnly, aside }: { from: string; readOnly: boolean; aside: boolean },
 ): Promise<void> {
   const source = openDirectory(from);
   try {
-    await snapCreate(dirfd, name, source, { readOnly });
+    if (aside) await snapCreateAside(dirfd, name, source, readOnly);
+    else snapCreate(dirfd, name, source, readOnly);
   } finally {
     close(source);
   }
