@@ -21,6 +21,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   metadata: ['base', 'platform'],
   content: ['base', 'platform', 'metadata'],
   snapshotters: ['base', 'platform', 'metadata'],
+  diff: ['base', 'platform'],
   grpc: ['base'],
   daemon: ['base', 'platform', 'metadata', 'content', 'snapshotters', 'grpc'],
   frontend: ['base', 'grpc'],
