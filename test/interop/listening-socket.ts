@@ -1,7 +1,8 @@
 import koffi from 'koffi';
+import { loadLibrary } from '../../src/platform/linux/ffi.ts';
 import { Program } from './program.ts';
 
-const libc = koffi.load('libc.so.6');
+const libc = loadLibrary();
 const socket = libc.func('int socket(int domain, int type, int protocol)');
 const bind = libc.func('int bind(int fd, const uint8_t *address, uint32_t length)');
 const listen = libc.func('int listen(int fd, int backlog)');

@@ -1,33 +1,23 @@
 import { join } from 'node:path';
 import { OpError, quote } from '../../base/errors.ts';
+import { attributesOf, copyXattrs, setAt, setOpen, type Attributes } from '../linux/attributes.ts';
 import { DirectoryChain, readDirectory } from '../linux/directory.ts';
-import { ERRNO, fromSystemError, isErrno, SystemError } from '../linux/errno.ts';
+import { ERRNO, fromSystemError, isErrno } from '../linux/errno.ts';
 import type { Bytes } from '../linux/ffi.ts';
 import {
-  chmodat,
   close,
   cstring,
-  fchmod,
-  fchown,
-  futimens,
-  lchownat,
   linkat,
-  lutimensat,
   mkdirat,
-  mknodat,
   O,
   openat,
   openDirectory,
-  readlinkat,
   Stat,
-  symlinkat,
   TYPE,
 } from '../linux/files.ts';
-import { getxattr, listxattr, setxattr, type XattrTarget } from '../linux/xattr.ts';
 import type { Cancellation } from './cancellation.ts';
-import { DataCopier } from './copy-data.ts';
+import { EntryCopier } from './copy-entry.ts';
 
-const PERMISSIONS = 0o7777;
 /** Longer paths are more than one call takes. PATH_MAX */
 const PATH_BYTES_MAX = 4095;
 
@@ -54,16 +44,9 @@ interface Level {
   readonly directories: Bytes[];
 }
 
-interface Attributes {
-  readonly mode: number;
-  readonly uid: number;
-  readonly gid: number;
-  readonly times: Bytes;
-}
-
 class TreeCopy {
   readonly #cancellation: Cancellation;
-  readonly #data: DataCopier;
+  readonly #entries: EntryCopier;
   readonly #stat = new Stat();
   readonly #levels: Level[] = [];
   /** Path below the root of the copy, by identity of an original with several names. */
@@ -72,7 +55,7 @@ class TreeCopy {
 
   constructor(cancellation: Cancellation) {
     this.#cancellation = cancellation;
-    this.#data = new DataCopier(cancellation);
+    this.#entries = new EntryCopier(cancellation);
   }
 
   /** Where the work is, below the root; for messages. */
@@ -95,8 +78,7 @@ class TreeCopy {
     if (level === undefined) return;
     const name = level.directories.pop();
     if (name === undefined) {
-      copyXattrs(source.fd, target.fd);
-      finishOpen(target.fd, level.attributes);
+      setOpen(target.fd, level.attributes, () => copyXattrs(source.fd, target.fd));
       this.#levels.pop();
       if (this.#levels.length === 0) return;
       source.leave();
@@ -110,7 +92,7 @@ class TreeCopy {
       source.enter(name);
     } catch (error) {
       if (!isErrno(error, ERRNO.EXDEV)) throw error;
-      finishAt(target.fd, name, attributesOf(this.#stat));
+      setAt(target.fd, name, attributesOf(this.#stat));
       return;
     }
     target.enter(name);
@@ -146,40 +128,7 @@ class TreeCopy {
       }
       this.#linked.set(identity, this.#pathOf(name));
     }
-    if ((this.#stat.mode & TYPE.mask) === TYPE.file) this.#copyFile(source.fd, target.fd, name);
-    else this.#copySpecial(source.fd, target.fd, name);
-  }
-
-  #copyFile(source: number, target: number, name: Bytes): void {
-    const attributes = attributesOf(this.#stat);
-    const { size } = this.#stat;
-    const from = openUntouched(source, name);
-    try {
-      const to = openat(target, name, O.WRONLY | O.CREAT | O.EXCL | O.NOFOLLOW, 0o600);
-      try {
-        this.#data.copy(from, to, size);
-        fchown(to, attributes.uid, attributes.gid);
-        // After the owner, which drops capabilities; before the mode, which goes with an access list.
-        copyXattrs(from, to);
-        fchmod(to, attributes.mode & PERMISSIONS);
-        futimens(to, attributes.times);
-      } finally {
-        close(to);
-      }
-    } finally {
-      close(from);
-    }
-  }
-
-  #copySpecial(source: number, target: number, name: Bytes): void {
-    const attributes = attributesOf(this.#stat);
-    if ((attributes.mode & TYPE.mask) === TYPE.link) {
-      symlinkat(readlinkat(source, name), target, name);
-    } else {
-      mknodat(target, name, attributes.mode, this.#stat.device);
-    }
-    copyXattrs(pathThrough(source, name), pathThrough(target, name));
-    finishAt(target, name, attributes);
+    this.#entries.copy(source.fd, target.fd, name, this.#stat);
   }
 
   /** Below the root of the copy. */
@@ -189,52 +138,6 @@ class TreeCopy {
     return Buffer.concat([...parts, name]);
   }
 }
-
-const attributesOf = (stat: Stat): Attributes => ({
-  mode: stat.mode,
-  uid: stat.uid,
-  gid: stat.gid,
-  times: stat.times,
-});
-
-/** Times come last: everything else changes them. */
-function finishOpen(fd: number, attributes: Attributes): void {
-  fchown(fd, attributes.uid, attributes.gid);
-  fchmod(fd, attributes.mode & PERMISSIONS);
-  futimens(fd, attributes.times);
-}
-
-function finishAt(dirfd: number, name: Bytes, attributes: Attributes): void {
-  lchownat(dirfd, name, attributes.uid, attributes.gid);
-  const isLink = (attributes.mode & TYPE.mask) === TYPE.link;
-  if (!isLink) chmodat(dirfd, name, attributes.mode & PERMISSIONS);
-  lutimensat(dirfd, name, attributes.times);
-}
-
-/** Reading for a copy is no access; only an owner may say so. */
-function openUntouched(dirfd: number, name: Bytes): number {
-  try {
-    return openat(dirfd, name, O.RDONLY | O.NOFOLLOW | O.NONBLOCK | O.NOATIME);
-  } catch (error) {
-    if (!isErrno(error, ERRNO.EPERM)) throw error;
-    return openat(dirfd, name, O.RDONLY | O.NOFOLLOW | O.NONBLOCK);
-  }
-}
-
-/** Failures to set one are ignored, as containerd does, unless the disk is the reason. */
-function copyXattrs(from: XattrTarget, to: XattrTarget): void {
-  for (const name of listxattr(from)) {
-    const value = getxattr(from, name);
-    const errno = value === undefined ? 0 : setxattr(to, name, value);
-    if (FATAL.includes(errno)) throw new SystemError(errno, 'setxattr');
-  }
-}
-
-const FATAL: readonly number[] = [ERRNO.ENOSPC, ERRNO.EDQUOT, ERRNO.EIO, ERRNO.EROFS];
-
-/** The calls for attributes of what cannot be opened know no directory descriptors. */
-const pathThrough = (dirfd: number, name: Bytes): Bytes =>
-  Buffer.concat([Buffer.from(`/proc/self/fd/${dirfd}/`), name]);
 
 /** Links an earlier copy, however long its path is. */
 function link(root: number, path: Bytes, dirfd: number, name: Bytes): void {

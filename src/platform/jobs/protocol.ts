@@ -44,6 +44,11 @@ export interface JobMap {
   closeFile: { in: { id: number }; out: void };
 }
 
+/** Jobs by name, as JobMap has them: what goes in, what comes out. */
+export type Jobs<Map> = {
+  readonly [Name in keyof Map]: { readonly in: unknown; readonly out: unknown };
+};
+
 export type JobName = keyof JobMap;
 
 /** One message to a thread. */
@@ -51,9 +56,7 @@ export type JobRequest = {
   [Name in JobName]: { readonly name: Name; readonly input: JobMap[Name]['in'] };
 }[JobName];
 
-export type JobResult<Name extends JobName> =
-  | { readonly output: JobMap[Name]['out'] }
-  | { readonly error: EncodedError };
+export type JobResult<Out> = { readonly output: Out } | { readonly error: EncodedError };
 
 /** An error as a message: structured cloning keeps neither its class nor its fields. */
 export interface EncodedError {

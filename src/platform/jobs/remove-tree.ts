@@ -17,7 +17,23 @@ const ATTEMPTS_MAX = 3;
 export function removeTree(path: string, cancellation: Cancellation): void {
   const removal = new Removal(path, cancellation);
   try {
-    removal.run();
+    const parent = openIfPresent(dirname(path));
+    if (parent !== undefined) removal.run(parent, cstring(basename(path)));
+  } catch (error) {
+    throw fromSystemError(error, `removing ${quote(removal.place)}`);
+  }
+}
+
+/** The same in an open directory, which it closes. `path` is for messages. */
+export function removeTreeAt(
+  parent: number,
+  name: Bytes,
+  path: string,
+  cancellation: Cancellation,
+): void {
+  const removal = new Removal(path, cancellation);
+  try {
+    removal.run(parent, name);
   } catch (error) {
     throw fromSystemError(error, `removing ${quote(removal.place)}`);
   }
@@ -49,10 +65,7 @@ class Removal {
     return names.length > 50 ? `${this.#path}/…` : join(this.#path, ...names);
   }
 
-  run(): void {
-    const parent = openIfPresent(dirname(this.#path));
-    if (parent === undefined) return;
-    const name = cstring(basename(this.#path));
+  run(parent: number, name: Bytes): void {
     using chain = new DirectoryChain(parent);
     if (!this.#unlink(chain.fd, name)) return;
     if (!this.#enter(chain, name)) return this.#reportMount();

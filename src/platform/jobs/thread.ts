@@ -1,5 +1,5 @@
 import { Piscina } from 'piscina';
-import { decodeError, type JobMap, type JobName, type JobResult } from './protocol.ts';
+import { decodeError, type JobMap, type JobResult, type Jobs } from './protocol.ts';
 
 /**
  * Upper limits, not reservations. Jobs make little garbage, so a small young generation keeps a busy
@@ -15,7 +15,7 @@ const RESOURCE_LIMITS = {
 const JOBS_AHEAD = 16;
 
 /** One thread that runs jobs in the order given; it starts at once. */
-export class Thread {
+export class Thread<Map extends Jobs<Map> = JobMap> {
   readonly #pool: Piscina;
 
   /** `entry`: the bundled file that exports `runJob`. */
@@ -33,12 +33,12 @@ export class Thread {
   }
 
   /** @throws what the job threw: OpError, SyncFailure, or Error for a defect or a thread that died */
-  async run<Name extends JobName>(
+  async run<Name extends keyof Map>(
     name: Name,
-    input: JobMap[Name]['in'],
+    input: Map[Name]['in'],
     transfer: readonly ArrayBuffer[] = [],
-  ): Promise<JobMap[Name]['out']> {
-    const result: JobResult<Name> = await this.#pool.run(
+  ): Promise<Map[Name]['out']> {
+    const result: JobResult<Map[Name]['out']> = await this.#pool.run(
       { name, input },
       { transferList: [...transfer] },
     );

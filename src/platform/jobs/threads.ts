@@ -1,3 +1,4 @@
+import type { JobMap, Jobs } from './protocol.ts';
 import { Thread } from './thread.ts';
 
 /**
@@ -10,23 +11,23 @@ const WAIT_MS = 2;
 /** Starting one takes 30 ms, which somebody waits for: the last one stays that much longer. */
 const LAST_STAYS_TIMES = 30;
 
-interface IdleThread {
-  readonly thread: Thread;
+interface IdleThread<Map extends Jobs<Map>> {
+  readonly thread: Thread<Map>;
   readonly since: number;
 }
 
-interface Waiter {
-  readonly take: (thread: Thread) => void;
+interface Waiter<Map extends Jobs<Map>> {
+  readonly take: (thread: Thread<Map>) => void;
   readonly timer: NodeJS.Timeout;
 }
 
 /** Threads that do one job at a time; made when the others are busy, ended when idle for a while. */
-export class Threads implements AsyncDisposable {
+export class Threads<Map extends Jobs<Map> = JobMap> implements AsyncDisposable {
   readonly #entry: string;
   readonly #idleMs: number;
   /** The latest first in use again: what is not needed grows old at the front. */
-  readonly #idle: IdleThread[] = [];
-  readonly #waiting = new Set<Waiter>();
+  readonly #idle: IdleThread<Map>[] = [];
+  readonly #waiting = new Set<Waiter<Map>>();
   #made = 0;
   #timer: NodeJS.Timeout | undefined;
 
@@ -36,7 +37,7 @@ export class Threads implements AsyncDisposable {
   }
 
   /** Runs `job` with a thread that nobody else uses until it settles. */
-  async use<T>(job: (thread: Thread) => Promise<T>): Promise<T> {
+  async use<T>(job: (thread: Thread<Map>) => Promise<T>): Promise<T> {
     const thread = this.#idle.pop()?.thread ?? (await this.#takeNext());
     try {
       return await job(thread);
@@ -51,24 +52,24 @@ export class Threads implements AsyncDisposable {
     await Promise.all(this.#idle.splice(0).map(({ thread }) => thread.close()));
   }
 
-  #takeNext(): Promise<Thread> | Thread {
+  #takeNext(): Promise<Thread<Map>> | Thread<Map> {
     if (this.#made < MADE_AT_ONCE) return this.#make();
     return new Promise((resolve) => {
       const timer = setTimeout(() => {
         this.#waiting.delete(waiter);
         resolve(this.#make());
       }, WAIT_MS);
-      const waiter: Waiter = { take: resolve, timer };
+      const waiter: Waiter<Map> = { take: resolve, timer };
       this.#waiting.add(waiter);
     });
   }
 
-  #make(): Thread {
+  #make(): Thread<Map> {
     this.#made++;
     return new Thread(this.#entry);
   }
 
-  #giveBack(thread: Thread): void {
+  #giveBack(thread: Thread<Map>): void {
     const [waiter] = this.#waiting;
     if (waiter !== undefined) {
       this.#waiting.delete(waiter);

@@ -49,6 +49,7 @@ export interface Libc {
   flistxattr(fd: number, data: Bytes, length: number): number;
   fgetxattr(fd: number, name: Bytes, data: Bytes, length: number): number;
   fsetxattr(fd: number, name: Bytes, data: Bytes, length: number): number;
+  fremovexattr(fd: number, name: Bytes): number;
   llistxattr(path: Bytes, data: Bytes, length: number): number;
   lgetxattr(path: Bytes, name: Bytes, data: Bytes, length: number): number;
   lsetxattr(path: Bytes, name: Bytes, data: Bytes, length: number): number;
@@ -125,6 +126,7 @@ function bind(koffi: typeof Koffi): Libc {
     flistxattr: c.func('intptr_t flistxattr(int, void*, size_t)'),
     fgetxattr: c.func('intptr_t fgetxattr(int, void*, void*, size_t)'),
     fsetxattr: (fd, name, data, length) => fset(fd, name, data, length, 0),
+    fremovexattr: c.func('int fremovexattr(int, void*)'),
     llistxattr: c.func('intptr_t llistxattr(void*, void*, size_t)'),
     lgetxattr: c.func('intptr_t lgetxattr(void*, void*, void*, size_t)'),
     lsetxattr: (path, name, data, length) => lset(path, name, data, length, 0),

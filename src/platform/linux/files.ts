@@ -219,6 +219,15 @@ export class Stat {
     return this;
   }
 
+  /** @returns false where there is nothing */
+  findAt(dirfd: number, name: Bytes): boolean {
+    const flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT;
+    if (libc().statx(dirfd, name, flags, Stat.#MASK, this.#bytes) === 0) return true;
+    const errno = libc().errno();
+    if (errno === ERRNO.ENOENT) return false;
+    throw new SystemError(errno, 'statx');
+  }
+
   readOpen(fd: number): this {
     check(libc().statx(fd, EMPTY, AT_EMPTY_PATH, Stat.#MASK, this.#bytes), 'statx');
     return this;
@@ -280,4 +289,7 @@ export const TYPE = {
   directory: 0o040000,
   file: 0o100000,
   link: 0o120000,
+  characterDevice: 0o020000,
+  blockDevice: 0o060000,
+  fifo: 0o010000,
 } as const;

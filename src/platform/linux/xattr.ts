@@ -54,3 +54,7 @@ export function setxattr(target: XattrTarget, name: Bytes, data: Bytes): number 
       : libc().lsetxattr(target, name, data, data.length);
   return result < 0 ? libc().errno() : 0;
 }
+
+/** @returns 0 or the errno */
+export const removexattr = (fd: number, name: Bytes): number =>
+  libc().fremovexattr(fd, name) < 0 ? libc().errno() : 0;
