@@ -8,7 +8,11 @@ const ROOT = join(import.meta.dirname, '..');
 const DIST = join(ROOT, 'dist');
 
 /** What ends up in dist/ under which name. */
-const ENTRIES = { main: 'src/main.ts', worker: 'src/daemon/worker.ts' };
+const ENTRIES = {
+  main: 'src/main.ts',
+  worker: 'src/daemon/worker.ts',
+  'layer-worker': 'src/daemon/layer-worker.ts',
+};
 
 /** Packages with native code, and one that starts threads with a file of its own. */
 const NOT_BUNDLED = ['koffi', 'classic-level', 'piscina'];

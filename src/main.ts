@@ -11,9 +11,9 @@ import { VERSION } from './version.ts';
 
 /** Bundled beside this file; from sources the threads run the source. */
 const folder = dirname(fileURLToPath(import.meta.url));
-const workerPath = import.meta.url.endsWith('.ts')
-  ? join(folder, 'daemon/worker.ts')
-  : join(folder, 'worker.mjs');
+const worker = (name: string): string =>
+  import.meta.url.endsWith('.ts') ? join(folder, `daemon/${name}.ts`) : join(folder, `${name}.mjs`);
+const workers = { files: worker('worker'), layers: worker('layer-worker') };
 
 try {
   process.exitCode = await run(process.argv.slice(2), {
@@ -25,7 +25,7 @@ try {
       drivers.find(({ name }) => name === driver)?.capabilities(table) ?? [],
     serve: async (request) => {
       const config = configFor(request, drivers);
-      await serve(config, openLog(config.log, process.env), workerPath);
+      await serve(config, openLog(config.log, process.env), workers);
     },
     out: (text) => void process.stdout.write(text),
     err: (text) => void process.stderr.write(text),

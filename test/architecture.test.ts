@@ -12,6 +12,7 @@ const CONTRACTS: ReadonlySet<string> = new Set([
   'content/content.ts',
   'snapshotters/snapshotter.ts',
   'snapshotters/driver.ts',
+  'diff/diff.ts',
 ]);
 
 /** Implementations: a folder may import the folders named here, itself and any contract. */
@@ -23,7 +24,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   snapshotters: ['base', 'platform', 'metadata'],
   diff: ['base', 'platform'],
   grpc: ['base'],
-  daemon: ['base', 'platform', 'metadata', 'content', 'snapshotters', 'grpc'],
+  daemon: ['base', 'platform', 'metadata', 'content', 'snapshotters', 'diff', 'grpc'],
   frontend: ['base', 'grpc'],
 };
 

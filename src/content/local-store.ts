@@ -92,6 +92,11 @@ export class LocalContentStore implements ContentStore {
     return this.#recovered;
   }
 
+  /** The file with a blob's bytes, to be read only. @throws OpError NotFound */
+  pathOf(digest: Digest): string {
+    return this.#layout.blob(this.#index.get(digest).digest);
+  }
+
   async info(_ctx: RequestContext, digest: Digest): Promise<Info> {
     return this.#index.get(digest);
   }

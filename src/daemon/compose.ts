@@ -5,6 +5,8 @@ import type { Log } from '../base/log.ts';
 import type { ContentStore } from '../content/content.ts';
 import { LocalContentStore } from '../content/local-store.ts';
 import { UnsyncedBlobs } from '../content/recover.ts';
+import { ThreadedApplier } from '../diff/apply/threaded-applier.ts';
+import type { Applier } from '../diff/diff.ts';
 import { JournaledStore, metadataPaths } from '../metadata/journaled-store.ts';
 import type { MetadataStore } from '../metadata/metadata.ts';
 import { createFileJobs } from '../platform/jobs/file-jobs.ts';
@@ -31,6 +33,7 @@ export interface Stores extends AsyncDisposable {
   readonly uuid: string;
   readonly content: ContentStore;
   readonly contentRoot: string;
+  readonly applier: Applier;
   readonly snapshotters: readonly SnapshotterInstance[];
   /**
    * The snapshotter that a request names.
@@ -41,10 +44,17 @@ export interface Stores extends AsyncDisposable {
   readonly recovered: Promise<void>;
 }
 
+/** The entry files of threads. */
+export interface WorkerPaths {
+  /** For file work. */
+  readonly files: string;
+  /** For unpacking layers. */
+  readonly layers: string;
+}
+
 export interface ComposeDependencies {
   readonly log: Log;
-  /** The worker threads' entry file. */
-  readonly workerPath: string;
+  readonly workers: WorkerPaths;
   /** Nothing may be acknowledged any more: the daemon must end at once. */
   readonly onFatal: (error: Error) => void;
 }
@@ -55,7 +65,7 @@ export interface ComposeDependencies {
  */
 export async function compose(
   config: DaemonConfig,
-  { log, workerPath, onFatal }: ComposeDependencies,
+  { log, workers, onFatal }: ComposeDependencies,
 ): Promise<Stores> {
   await using undo = new AsyncDisposableStack();
   const warn = (fields: Record<string, unknown>, message: string): void =>
@@ -64,7 +74,7 @@ export async function compose(
   const linux = createLinux();
 
   const root = await openRoot(config.root);
-  const jobs = undo.use(createFileJobs({ workerEntry: workerPath }));
+  const jobs = undo.use(createFileJobs({ workerEntry: workers.files }));
   const contentRoot = join(config.root, 'content');
   const metadata = undo.use(
     await JournaledStore.open({
@@ -77,6 +87,14 @@ export async function compose(
   await markRoot(config.root, root);
   const content = undo.use(
     await LocalContentStore.open(contentRoot, { metadata, jobs, clock, warn }),
+  );
+
+  const applier = undo.use(
+    new ThreadedApplier({
+      workerEntry: workers.layers,
+      limits: config.layers,
+      blobs: { pathOf: async (_ctx, { digest }) => content.pathOf(digest) },
+    }),
   );
 
   const snapshotters: SnapshotterInstance[] = [];
@@ -108,6 +126,7 @@ export async function compose(
     uuid: root.uuid,
     content,
     contentRoot,
+    applier,
     snapshotters,
     snapshotter: resolver(snapshotters, config.anyName),
     recovered: Promise.all(recoveries).then(() => undefined),

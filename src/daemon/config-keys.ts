@@ -1,4 +1,6 @@
-export type ConfigKeyType = 'path' | 'string' | 'one of' | 'mode' | 'id' | 'table';
+import { TAR_LIMITS } from '../diff/apply/limits.ts';
+
+export type ConfigKeyType = 'path' | 'string' | 'one of' | 'mode' | 'id' | 'count' | 'table';
 
 /** One key of the config file: what docs/configuration.md lists, what the parser accepts and defaults to. */
 export interface ConfigKey {
@@ -103,6 +105,38 @@ export const CONFIG_KEYS: readonly ConfigKey[] = [
     default: '(`<root>/snapshotters/NAME`)',
     description:
       'The folder that holds its snapshots. It may lie on another file system; no two snapshotters may share or nest theirs.',
+  },
+  {
+    key: 'layers',
+    type: 'table',
+    default: undefined,
+    description:
+      'What a layer may ask for when it is unpacked. One that asks for more is refused, and nothing of it stays.',
+  },
+  {
+    key: 'layers.entries_max',
+    type: 'count',
+    default: String(TAR_LIMITS.entriesMax),
+    description: 'Files, directories and other entries.',
+  },
+  {
+    key: 'layers.path_bytes_max',
+    type: 'count',
+    default: String(TAR_LIMITS.pathBytesMax),
+    description:
+      "Bytes of a name with its directories, and of a link's target; directories can be half as deep.",
+  },
+  {
+    key: 'layers.file_bytes_max',
+    type: 'count',
+    default: String(TAR_LIMITS.fileBytesMax),
+    description: 'Bytes of one file, holes counted.',
+  },
+  {
+    key: 'layers.plain_bytes_max',
+    type: 'count',
+    default: String(TAR_LIMITS.plainBytesMax),
+    description: 'Bytes of the whole archive when it is inflated.',
   },
   {
     key: 'log',

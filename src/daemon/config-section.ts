@@ -71,6 +71,13 @@ export class ConfigSection {
     throw this.fail(key, `must be a whole number from 0 to 4294967294, is ${show(value)}`);
   }
 
+  /** How many of something; at least one. */
+  count(key: string, preset: number): number {
+    const value = this.#values.get(key) ?? preset;
+    if (Number.isSafeInteger(value) && Number(value) > 0) return Number(value);
+    throw this.fail(key, `must be a whole number from 1 to 2^53 - 1, is ${show(value)}`);
+  }
+
   /** Permission bits: a string of octal digits, as a bare 660 or 440 would be read as decimal. */
   mode(key: string, preset: number): number {
     const value = this.#values.get(key);

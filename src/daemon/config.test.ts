@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 
 import { OpError } from '../base/errors.ts';
+import { TAR_LIMITS } from '../diff/apply/limits.ts';
 import type { DriverFactory } from '../snapshotters/driver.ts';
 import { configFor, configFromFlags, parseConfig } from './config.ts';
 
@@ -45,6 +46,9 @@ mount_options = ["volatile"]
 [snapshotter.ballast-native]
 driver = "native"
 root = "/mnt/other/ballast-native"
+[layers]
+entries_max = 1000
+file_bytes_max = 1_000_000
 [log]
 level = "debug"
 format = "json"
@@ -53,6 +57,7 @@ format = "json"
     root: '/srv/ballast',
     containerdAddress: '/run/containerd/containerd.sock',
     plugin: { socket: '/run/ballast/other.sock', mode: 0o600, uid: 7, gid: 8 },
+    layers: { ...TAR_LIMITS, entriesMax: 1000, fileBytesMax: 1_000_000 },
     anyName: false,
     log: { level: 'debug', format: 'json' },
     snapshotters: new Map([
@@ -85,6 +90,7 @@ test('an empty file is a config of defaults', () => {
     root: '/var/lib/ballast',
     containerdAddress: undefined,
     plugin: { socket: '/run/ballast/plugin.sock', mode: 0o660, uid: 0, gid: 0 },
+    layers: TAR_LIMITS,
     snapshotters: new Map(),
     anyName: false,
     log: { level: 'info', format: 'auto' },
@@ -109,6 +115,7 @@ test.for<[string, string, RegExp]>([
   ],
   ['a number as root', '# here\nroot = 5', /toml:2: root must be a string, is "5"/],
   ['a mode in decimal', '[plugin]\nmode = 440', /toml:2: plugin\.mode must be octal digits/],
+  ['no entries in a layer', '[layers]\nentries_max = 0', /toml:2: layers\.entries_max must be/],
   ['a uid below zero', '[plugin]\nuid = -1', /toml:2: plugin\.uid/],
   ['a socket path that is too long', `[plugin]\nsocket = "/${'s'.repeat(107)}"`, /has at most 107/],
   ['a snapshotter that is no table', 'snapshotter = 3', /must be a table: write \[snapshotter\]/],

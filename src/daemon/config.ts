@@ -5,6 +5,7 @@ import { parse, TomlError } from 'smol-toml';
 
 import { messageOf, OpError, quote } from '../base/errors.ts';
 import type { LogLevel } from '../base/log.ts';
+import { TAR_LIMITS, type TarLimits } from '../diff/apply/limits.ts';
 import type { ConfigTable, DriverFactory, Durability } from '../snapshotters/driver.ts';
 import { DEFAULTS, DURABILITIES, keysBelow, LOG_FORMATS, LOG_LEVELS } from './config-keys.ts';
 import { ConfigSection, type NameOfValue, nearest } from './config-section.ts';
@@ -40,6 +41,7 @@ export interface DaemonConfig {
   readonly root: string;
   readonly containerdAddress: string | undefined;
   readonly plugin: PluginSocketConfig;
+  readonly layers: TarLimits;
   readonly snapshotters: ReadonlyMap<string, SnapshotterConfig>;
   /** The only snapshotter answers whatever name a request carries: a start by flags, without a file. */
   readonly anyName: boolean;
@@ -172,9 +174,21 @@ function check(top: ConfigSection, drivers: readonly DriverFactory[]): DaemonCon
       uid: plugin.id('uid', DEFAULTS.pluginUid),
       gid: plugin.id('gid', DEFAULTS.pluginGid),
     },
+    layers: layersOf(top.section('layers')),
     snapshotters: snapshottersOf(top.section('snapshotter'), root, drivers),
     anyName: false,
     log: logOf(log, { level: DEFAULTS.logLevel, format: DEFAULTS.logFormat }),
+  };
+}
+
+function layersOf(section: ConfigSection): TarLimits {
+  section.refuseUnknown(keysBelow('layers'));
+  return {
+    ...TAR_LIMITS,
+    entriesMax: section.count('entries_max', TAR_LIMITS.entriesMax),
+    pathBytesMax: section.count('path_bytes_max', TAR_LIMITS.pathBytesMax),
+    fileBytesMax: section.count('file_bytes_max', TAR_LIMITS.fileBytesMax),
+    plainBytesMax: section.count('plain_bytes_max', TAR_LIMITS.plainBytesMax),
   };
 }
 

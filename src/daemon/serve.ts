@@ -3,7 +3,7 @@ import { messageOf, SyncFailure } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { GrpcServer } from '../grpc/server.ts';
 import { Health } from '../grpc/services/health.ts';
-import { compose, type Stores } from './compose.ts';
+import { compose, type Stores, type WorkerPaths } from './compose.ts';
 import type { DaemonConfig } from './config.ts';
 import { inheritedSockets } from './listen-fds.ts';
 import { Notifier } from './notify.ts';
@@ -18,7 +18,7 @@ const DRAIN_MS = 30_000;
  * one second for that. Calls wait until the records are read, changes for start-up's look at the disk.
  * @throws OpError with one line for the operator when it cannot start
  */
-export async function serve(config: DaemonConfig, log: Log, workerPath: string): Promise<void> {
+export async function serve(config: DaemonConfig, log: Log, workers: WorkerPaths): Promise<void> {
   // Whatever is made before its mode is set is for nobody else.
   process.umask(0o077);
   const die = (error: Error): never => {
@@ -46,7 +46,7 @@ export async function serve(config: DaemonConfig, log: Log, workerPath: string):
     : inherit(inherited.fd, attach));
   let stores: Stores;
   try {
-    stores = await compose(config, { log, workerPath, onFatal: die });
+    stores = await compose(config, { log, workers, onFatal: die });
   } catch (error) {
     // Not awaited: clients that are connected already would hold up the end.
     socket.close();

@@ -21,7 +21,10 @@ export async function openInProcess(driver: string): Promise<Opened> {
   const stores = stack.use(
     await compose(configFromFlags(flags, drivers), {
       log: silentLog,
-      workerPath: join(repository, 'src/daemon/worker.ts'),
+      workers: {
+        files: join(repository, 'src/daemon/worker.ts'),
+        layers: join(repository, 'src/daemon/layer-worker.ts'),
+      },
       onFatal: (error) => {
         throw error;
       },

@@ -1,11 +1,13 @@
 import type { RequestContext } from '../../base/context.ts';
 import type { Labels } from '../../base/labels.ts';
 import type { ContentStore } from '../../content/content.ts';
+import type { Applier } from '../../diff/diff.ts';
 import type { Snapshotter } from '../../snapshotters/snapshotter.ts';
 import { labelsFromWire } from '../convert/labels.ts';
 import { containerd, google, grpc } from '../gen/wire.js';
 import { Calls } from './calls.ts';
 import { ContentProxy } from './content.ts';
+import { DiffProxy } from './diff.ts';
 import { SnapshotterProxy } from './snapshots.ts';
 
 const introspection = containerd.services.introspection.v1;
@@ -44,6 +46,7 @@ export interface RemotePlugin {
 /** A daemon, ours or containerd: both speak this protocol. */
 export interface Connection extends AsyncDisposable {
   readonly content: ContentStore;
+  readonly applier: Applier;
   /** @param name as its config has it */
   snapshots(name: string): Snapshotter;
   version(ctx: RequestContext): Promise<{ readonly version: string; readonly revision: string }>;
@@ -62,6 +65,7 @@ export function connect(address: string): Connection {
   const calls = new Calls(address);
   return {
     content: new ContentProxy(calls),
+    applier: new DiffProxy(calls),
     snapshots: (name) => new SnapshotterProxy(calls, name),
     version: async (ctx) => {
       const { version, revision } = await calls.unary(ctx, VERSION, {});

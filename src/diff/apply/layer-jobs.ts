@@ -1,0 +1,138 @@
+import { OpError, quote } from '../../base/errors.ts';
+import { splitDigest, type Digest } from '../../base/digest.ts';
+import { cancellationOf, type CancelFlag } from '../../platform/jobs/cancellation.ts';
+import { startHash } from '../../platform/jobs/running-hash.ts';
+import { fromSyncError, fromSystemError } from '../../platform/linux/errno.ts';
+import { close, O, open, read, syncfs } from '../../platform/linux/files.ts';
+import { compressionOf, makeInflater, type Inflater } from './inflate.ts';
+import type { TarLimits } from './limits.ts';
+import { LayerWriter } from './layer-writer.ts';
+import { RingReader, RingWriter, abandonRing, type Ring } from './ring.ts';
+import { TarReader } from './tar-reader.ts';
+import { openTree, type Target } from './target.ts';
+import type { Tree } from './tree.ts';
+
+/** How much is read at once. */
+const PIECE_BYTES = 256 * 1024;
+
+/** The two halves of applying a layer: each blocks a thread of its own, a ring joins them. */
+export interface LayerJobs {
+  readLayer: { in: ReadLayer; out: void };
+  writeLayer: { in: WriteLayer; out: WrittenLayer };
+}
+
+export interface ReadLayer {
+  /** A file with the blob, or the ring that it comes in by. */
+  readonly source: { readonly path: string } | { readonly ring: Ring };
+  readonly digest: Digest;
+  readonly plain: Ring;
+}
+
+export interface WriteLayer {
+  readonly plain: Ring;
+  readonly target: Target;
+  readonly limits: TarLimits;
+  readonly cancel: CancelFlag;
+}
+
+/** Of the plain archive, with what follows its end. */
+export interface WrittenLayer {
+  /** sha256 */
+  readonly hex: string;
+  readonly size: number;
+}
+
+/**
+ * Inflates a blob into the ring, which ends well only if the blob is what its digest says.
+ * @throws OpError NotFound; DataLoss: corrupt, cut off, or another blob; Canceled when the ring was abandoned
+ */
+export function readLayer({ source, digest, plain }: ReadLayer): void {
+  const output = new RingWriter(plain);
+  try {
+    const { algorithm, hex } = splitDigest(digest);
+    const hash = startHash(algorithm);
+    let inflater: Inflater | undefined;
+    for (const piece of piecesOf(source)) {
+      hash.update(piece);
+      inflater ??= makeInflater(compressionOf(piece), output);
+      inflater.push(piece);
+    }
+    inflater?.finish();
+    if (hash.digest() !== hex) {
+      throw new OpError('DataLoss', `the blob is ${algorithm}:${hash.digest()}`);
+    }
+    output.end();
+  } catch (error) {
+    output.fail();
+    if ('ring' in source) abandonRing(source.ring);
+    throw error;
+  }
+}
+
+function* piecesOf(source: ReadLayer['source']): Iterable<Uint8Array> {
+  if ('ring' in source) return yield* new RingReader(source.ring).chunks();
+  const what = `reading ${quote(source.path)}`;
+  let fd = -1;
+  try {
+    fd = open(source.path, O.RDONLY);
+    const piece = Buffer.allocUnsafe(PIECE_BYTES);
+    for (let got = read(fd, piece); got > 0; got = read(fd, piece)) yield piece.subarray(0, got);
+  } catch (error) {
+    throw fromSystemError(error, what);
+  } finally {
+    if (fd >= 0) close(fd);
+  }
+}
+
+/**
+ * Writes the archive that comes out of the ring into the target. On disk when it returns; when it throws,
+ * a target that was empty is empty again.
+ * @throws OpError InvalidArgument: a layer that is none, or wants out; Canceled; SyncFailure
+ */
+export function writeLayer({ plain, target, limits, cancel }: WriteLayer): WrittenLayer {
+  try {
+    using tree = openTree(target, cancellationOf(cancel, 'applying a layer'));
+    try {
+      const written = writeTree(plain, tree, limits);
+      flush(tree);
+      return written;
+    } catch (error) {
+      tree.clear();
+      throw error;
+    }
+  } catch (error) {
+    abandonRing(plain);
+    throw error;
+  }
+}
+
+function writeTree(plain: Ring, tree: Tree, limits: TarLimits): WrittenLayer {
+  const hash = startHash('sha256');
+  let size = 0;
+  using writer = new LayerWriter(tree);
+  const reader = new TarReader(writer, limits);
+  try {
+    for (const chunk of new RingReader(plain).chunks()) {
+      hash.update(chunk);
+      size += chunk.length;
+      reader.push(chunk);
+    }
+  } catch (error) {
+    if (!(error instanceof OpError) || error.code !== 'Aborted') throw error;
+    throw new OpError(
+      'Aborted',
+      `${error.message} at byte ${size} of the archive, ${writer.place}`,
+    );
+  }
+  reader.finish();
+  writer.finish();
+  return { hex: hash.digest(), size };
+}
+
+function flush(tree: Tree): void {
+  try {
+    syncfs(tree.writable(tree.root));
+  } catch (error) {
+    throw fromSyncError(error, 'flushing a layer');
+  }
+}

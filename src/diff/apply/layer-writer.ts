@@ -1,0 +1,319 @@
+import { OpError } from '../../base/errors.ts';
+import { isFatal, pathThrough } from '../../platform/linux/attributes.ts';
+import { ERRNO, fromSystemError, isErrno, SystemError } from '../../platform/linux/errno.ts';
+import {
+  chmodat,
+  close,
+  cstring,
+  fchmod,
+  fchown,
+  ftruncate,
+  futimens,
+  lchownat,
+  linkat,
+  lutimensat,
+  mknodat,
+  O,
+  openat,
+  seek,
+  Stat,
+  symlinkat,
+  TYPE,
+  write,
+} from '../../platform/linux/files.ts';
+import { setxattr, type XattrTarget } from '../../platform/linux/xattr.ts';
+import { bytesOfName, quoteName, type Name } from './names.ts';
+import type { TarEntry } from './tar-entry.ts';
+import type { TarSink } from './tar-reader.ts';
+import type { Directory, Tree } from './tree.ts';
+
+const WHITEOUT = '.wh.';
+const OPAQUE = '.wh..wh..opq';
+
+/** Attributes that an image may set; trusted ones are the administrator's, and overlay's. */
+const XATTR = /^(?:user|security)\.|^system\.posix_acl_(?:access|default)$/;
+const OVERLAY_XATTR = /^user\.overlay\./;
+
+interface Mark {
+  readonly path: string;
+  /** Undefined for an opaque directory. */
+  readonly name: Name | undefined;
+}
+
+/** Writes a layer's entries into a tree, as the OCI image specification's layer.md has it. */
+export class LayerWriter implements TarSink {
+  readonly #tree: Tree;
+  /** Whiteouts hide layers below only, so they wait until all entries are there. */
+  readonly #marks: Mark[] = [];
+  /** By path; they come last, as what is put into a directory changes them. */
+  readonly #directoryTimes = new Map<string, Buffer>();
+  readonly #stat = new Stat();
+  readonly #umask = process.umask();
+  #rootEntry: TarEntry | undefined;
+  /** The file that bodies go to. */
+  #file = -1;
+  #position = 0;
+  #entry: TarEntry | undefined;
+
+  constructor(tree: Tree) {
+    this.#tree = tree;
+  }
+
+  /** @throws OpError InvalidArgument naming the entry and what is wrong with it */
+  begin(entry: TarEntry): void {
+    this.#guard(entry, () => this.#begin(entry));
+  }
+
+  body(bytes: Uint8Array, position: number): void {
+    if (this.#file < 0) return;
+    this.#guard(this.#entry, () => {
+      if (position !== this.#position) seek(this.#file, position);
+      write(this.#file, bytes);
+      this.#position = position + bytes.length;
+    });
+  }
+
+  end(): void {
+    const [fd, entry] = [this.#file, this.#entry];
+    if (fd < 0 || entry === undefined) return;
+    this.#guard(entry, () => {
+      if (this.#position < entry.size) ftruncate(fd, entry.size);
+      this.#finishOpen(fd, entry);
+    });
+    this.#file = -1;
+    close(fd);
+  }
+
+  /** After the last entry: whiteouts, and the times of directories. */
+  finish(): void {
+    for (const { path, name } of this.#marks) this.#settle(path, name);
+    const root = this.#rootEntry;
+    if (root !== undefined) {
+      this.#guard(root, () => this.#finishOpen(this.#tree.writable(this.#tree.root), root));
+    }
+    for (const [path, times] of [...this.#tree.untouchedTimes(), ...this.#directoryTimes]) {
+      this.#tree.rest();
+      const directory = this.#tree.at(path);
+      if (directory !== undefined) futimens(this.#tree.writable(directory), times);
+    }
+  }
+
+  /** Where it is, for messages. */
+  get place(): string {
+    const entry = this.#entry;
+    return entry === undefined
+      ? 'before its first entry'
+      : `in or behind entry ${quoteName(entry.path.toString('latin1'))}`;
+  }
+
+  /** Closes what an entry that was given up left open. */
+  [Symbol.dispose](): void {
+    if (this.#file >= 0) close(this.#file);
+    this.#file = -1;
+  }
+
+  #guard(entry: TarEntry | undefined, step: () => void): void {
+    try {
+      step();
+    } catch (error) {
+      const name = entry === undefined ? 'an entry' : quoteName(entry.path.toString('latin1'));
+      throw describe(error, `layer, entry ${name} at byte ${entry?.offset ?? '?'}`);
+    }
+  }
+
+  #begin(entry: TarEntry): void {
+    this.#tree.rest();
+    this.#entry = entry;
+    const path = cleaned(entry.path);
+    const slash = path.lastIndexOf('/');
+    const [above, name] = [path.slice(0, Math.max(slash, 0)), path.slice(slash + 1)];
+    if (isBelowWhiteout(above)) throw invalid('is below a whiteout');
+    if (name.startsWith(WHITEOUT)) return this.#mark(above, name);
+    if (path === '') {
+      if (entry.type !== 'directory') throw invalid('the root cannot be anything but a directory');
+      this.#rootEntry = entry;
+      this.#directoryTimes.delete('');
+      return;
+    }
+    this.#make(entry, this.#tree.directory(above), name);
+  }
+
+  #mark(path: string, name: Name): void {
+    if (name === OPAQUE) {
+      this.#marks.push({ path, name: undefined });
+      return;
+    }
+    const hidden = name.slice(WHITEOUT.length);
+    if (hidden === '' || hidden === '.' || hidden === '..') {
+      throw invalid('a whiteout of nothing, or of a directory that holds it');
+    }
+    // aufs kept its own things under such names.
+    if (!hidden.startsWith(WHITEOUT)) this.#marks.push({ path, name: hidden });
+  }
+
+  #settle(path: string, name: Name | undefined): void {
+    this.#tree.rest();
+    const directory = this.#tree.directory(path);
+    if (name === undefined) this.#tree.makeOpaque(directory);
+    else this.#tree.whiteout(directory, name);
+  }
+
+  #make(entry: TarEntry, parent: Directory, name: Name): void {
+    const fd = this.#tree.writable(parent);
+    const bytes = bytesOfName(name);
+    switch (entry.type) {
+      case 'directory':
+        return this.#makeDirectory(entry, parent, name);
+      case 'file':
+        this.#file = this.#place(parent, name, () =>
+          openat(fd, bytes, O.WRONLY | O.CREAT | O.EXCL | O.NOFOLLOW, entry.mode & 0o777),
+        );
+        this.#position = 0;
+        return;
+      case 'hardlink':
+        return this.#link(entry, parent, name);
+      case 'symlink':
+        this.#place(parent, name, () => symlinkat(target(entry), fd, bytes));
+        break;
+      case 'fifo':
+        this.#place(parent, name, () => mknodat(fd, bytes, TYPE.fifo, 0));
+        break;
+      case 'block-device':
+        this.#place(parent, name, () => mknodat(fd, bytes, TYPE.blockDevice, deviceOf(entry)));
+        break;
+      case 'character-device':
+        // To overlayfs that is a whiteout, wherever it comes from.
+        if (deviceOf(entry) === 0) return;
+        this.#place(parent, name, () => mknodat(fd, bytes, TYPE.characterDevice, deviceOf(entry)));
+    }
+    this.#finishAt(fd, name, entry);
+  }
+
+  /** Whatever has the name goes. */
+  #place<T>(parent: Directory, name: Name, make: () => T): T {
+    let made: T;
+    try {
+      made = make();
+    } catch (error) {
+      if (!isErrno(error, ERRNO.EEXIST)) throw error;
+      this.#tree.remove(parent, name);
+      made = make();
+    }
+    this.#tree.added(parent, name);
+    return made;
+  }
+
+  #makeDirectory(entry: TarEntry, parent: Directory, name: Name): void {
+    const { directory, existed } = this.#tree.makeDirectory(parent, name);
+    const fd = this.#tree.writable(directory);
+    if (existed) this.#tree.removeXattrs(fd);
+    this.#finishOpen(fd, entry);
+    this.#directoryTimes.set(directory.path, timesOf(entry));
+  }
+
+  #link(entry: TarEntry, parent: Directory, name: Name): void {
+    const path = cleaned(entry.linkPath);
+    const slash = path.lastIndexOf('/');
+    const [above, last] = [path.slice(0, Math.max(slash, 0)), path.slice(slash + 1)];
+    const directory = this.#tree.find(above);
+    const from = directory && last !== '' ? this.#tree.linkable(directory, last) : undefined;
+    if (from === undefined) {
+      throw invalid(`a hard link to ${quoteName(path)}, which is no file of this tree`);
+    }
+    const to = this.#tree.writable(parent);
+    const [source, bytes] = [bytesOfName(last), bytesOfName(name)];
+    const { identity } = this.#stat.readAt(from, source);
+    if (this.#stat.findAt(to, bytes) && this.#stat.identity === identity) {
+      this.#tree.added(parent, name);
+    } else this.#place(parent, name, () => linkat(from, source, to, bytes));
+    this.#finishLink(to, name, entry);
+  }
+
+  /** The last entry of a file counts, but for its extended attributes, which links do not carry. */
+  #finishLink(dirfd: number, name: Name, entry: TarEntry): void {
+    const bytes = bytesOfName(name);
+    lchownat(dirfd, bytes, entry.uid, entry.gid);
+    const isLink = (this.#stat.readAt(dirfd, bytes).mode & TYPE.mask) === TYPE.link;
+    if (!isLink) chmodat(dirfd, bytes, entry.mode);
+    lutimensat(dirfd, bytes, timesOf(entry));
+  }
+
+  /** The owner first, as it clears set-id bits and capabilities; times last. */
+  #finishOpen(fd: number, entry: TarEntry): void {
+    fchown(fd, entry.uid, entry.gid);
+    setXattrs(fd, entry);
+    const needsMode = entry.type === 'directory' || (entry.mode & (0o7000 | this.#umask)) !== 0;
+    if (needsMode) fchmod(fd, entry.mode);
+    futimens(fd, timesOf(entry));
+  }
+
+  #finishAt(dirfd: number, name: Name, entry: TarEntry): void {
+    const bytes = bytesOfName(name);
+    lchownat(dirfd, bytes, entry.uid, entry.gid);
+    if (entry.xattrs.size > 0) setXattrs(pathThrough(dirfd, bytes), entry);
+    if (entry.type !== 'symlink') chmodat(dirfd, bytes, entry.mode);
+    lutimensat(dirfd, bytes, timesOf(entry));
+  }
+}
+
+const invalid = (why: string): OpError => new OpError('InvalidArgument', why);
+
+function describe(error: unknown, what: string): Error {
+  if (error instanceof OpError) {
+    return new OpError(error.code, `${what}: ${error.message}`, { cause: error });
+  }
+  return fromSystemError(error, what);
+}
+
+/**
+ * As if the root were the only directory there is: `..` goes up by one name, and never above it.
+ * @throws OpError InvalidArgument for a NUL, which would cut the name
+ */
+function cleaned(path: Buffer): string {
+  const text = path.toString('latin1');
+  if (text.includes('\0')) throw invalid('a name with a NUL character');
+  if (!/(?:^|\/)\.{0,2}(?:\/|$)/.test(text)) return text;
+  const names: Name[] = [];
+  for (const name of text.split('/')) {
+    if (name === '..') names.pop();
+    else if (name !== '' && name !== '.') names.push(name);
+  }
+  return names.join('/');
+}
+
+const isBelowWhiteout = (path: string): boolean =>
+  path.startsWith(WHITEOUT) || path.includes(`/${WHITEOUT}`);
+
+/** As mknod(2) takes it, packed as the C library does. */
+const deviceOf = ({ deviceMajor: major, deviceMinor: minor }: TarEntry): number =>
+  (major << 8) + (minor & 0xff) + (minor >>> 8) * 2 ** 20;
+
+/** The target as it is: nobody resolves it now. */
+function target(entry: TarEntry): Buffer {
+  if (entry.linkPath.includes(0)) throw invalid('a link target with a NUL character');
+  return Buffer.concat([entry.linkPath, Buffer.alloc(1)]);
+}
+
+/** What cannot be kept where it is asked for is left out, as containerd does; user attributes need a file. */
+function setXattrs(at: XattrTarget, entry: TarEntry): void {
+  for (const [name, value] of entry.xattrs) {
+    if (!XATTR.test(name) || OVERLAY_XATTR.test(name) || name.includes('\0')) continue;
+    const isUsers = name.startsWith('user.');
+    if (isUsers && entry.type !== 'file' && entry.type !== 'directory') continue;
+    const errno = setxattr(at, cstring(name), value);
+    if (errno === 0 || errno === ERRNO.EOPNOTSUPP) continue;
+    const error = new SystemError(errno, 'setxattr');
+    if (isFatal(errno)) throw error;
+    throw invalid(`attribute ${quoteName(name)} cannot be set: ${error.message}`);
+  }
+}
+
+/** Access and modification time as futimens(2) takes them. */
+function timesOf({ mtime, atime }: TarEntry): Buffer {
+  const times = Buffer.alloc(32);
+  [atime ?? mtime, mtime].forEach(({ seconds, nanoseconds }, index) => {
+    times.writeBigInt64LE(BigInt(seconds), index * 16);
+    times.writeBigInt64LE(BigInt(nanoseconds), index * 16 + 8);
+  });
+  return times;
+}

@@ -1,0 +1,126 @@
+import { OpError } from '../../base/errors.ts';
+
+/** Enough that neither side waits for the other's single steps; more gained nothing. */
+const SLOTS = 16;
+const SLOT_BYTES = 256 * 1024;
+
+/** Words of the shared header: counters of slots filled and given back, how it stands, and a word to wait on. */
+const FILLED = 0;
+const FREED = 1;
+const STATE = 2;
+const SIGNAL = 3;
+const LENGTHS = 4;
+const HEADER_BYTES = 4 * (LENGTHS + SLOTS);
+
+/** Apart from the slots, so that an end never takes the place of bytes. */
+const OPEN = 0;
+const ENDED = 1;
+/** The writer met an error: what was read so far is not all. */
+const FAILED = 2;
+/** Nobody reads on, or somebody gave up. */
+const ABANDONED = 3;
+
+/** Bytes on their way from one thread to another: shared memory, to be given to both. */
+export type Ring = SharedArrayBuffer;
+
+export const makeRing = (): Ring => new SharedArrayBuffer(HEADER_BYTES + SLOTS * SLOT_BYTES);
+
+/** Wakes both ends, which then fail as Canceled. Any thread may call it, at any time. */
+export function abandonRing(ring: Ring): void {
+  const words = new Int32Array(ring, 0, LENGTHS);
+  Atomics.store(words, STATE, ABANDONED);
+  signal(words);
+}
+
+class RingEnd {
+  protected readonly words: Int32Array<SharedArrayBuffer>;
+  readonly #ring: Ring;
+
+  constructor(ring: Ring) {
+    this.#ring = ring;
+    this.words = new Int32Array(ring, 0, LENGTHS + SLOTS);
+  }
+
+  protected memory(count: number, length: number): Uint8Array {
+    return new Uint8Array(this.#ring, HEADER_BYTES + slotOf(count) * SLOT_BYTES, length);
+  }
+
+  /** Blocks the thread. The signal is read before the condition: a change in between is no wait. */
+  protected waitUntil(isMet: () => boolean): void {
+    for (;;) {
+      const seen = Atomics.load(this.words, SIGNAL);
+      if (Atomics.load(this.words, STATE) === ABANDONED) throw abandoned();
+      if (isMet()) return;
+      Atomics.wait(this.words, SIGNAL, seen);
+    }
+  }
+
+  protected set(word: number, value: number): void {
+    Atomics.store(this.words, word, value);
+    signal(this.words);
+  }
+}
+
+/** The end that bytes go in at. Its thread must be one that may block. */
+export class RingWriter extends RingEnd {
+  /** The next free slot's memory, waited for; filled from its start. @throws OpError Canceled */
+  slot(): Uint8Array {
+    const filled = Atomics.load(this.words, FILLED);
+    this.waitUntil(() => filled - Atomics.load(this.words, FREED) < SLOTS);
+    return this.memory(filled, SLOT_BYTES);
+  }
+
+  /** Hands over the first `length` bytes of the slot. */
+  publish(length: number): void {
+    const filled = Atomics.load(this.words, FILLED);
+    Atomics.store(this.words, LENGTHS + slotOf(filled), length);
+    this.set(FILLED, (filled + 1) | 0);
+  }
+
+  /** All is there. */
+  end(): void {
+    this.#close(ENDED);
+  }
+
+  fail(): void {
+    this.#close(FAILED);
+  }
+
+  #close(state: number): void {
+    Atomics.compareExchange(this.words, STATE, OPEN, state);
+    signal(this.words);
+  }
+}
+
+/** The end that they come out of. Its thread must be one that may block. */
+export class RingReader extends RingEnd {
+  /**
+   * Bytes, waited for; undefined after the last. The slot is the writer's again at the next call.
+   * @throws OpError Canceled; Aborted where the writer failed, after all that it had published
+   */
+  *chunks(): Iterable<Uint8Array> {
+    for (let freed = Atomics.load(this.words, FREED); ; freed = (freed + 1) | 0) {
+      const isFilled = (): boolean => Atomics.load(this.words, FILLED) !== freed;
+      const isClosed = (): boolean => Atomics.load(this.words, STATE) !== OPEN;
+      this.waitUntil(() => isFilled() || isClosed());
+      if (!isFilled()) return this.#finish();
+      yield this.memory(freed, Atomics.load(this.words, LENGTHS + slotOf(freed)));
+      this.set(FREED, (freed + 1) | 0);
+    }
+  }
+
+  #finish(): void {
+    if (Atomics.load(this.words, STATE) === ENDED) return;
+    throw new OpError('Aborted', 'what the layer was read from failed');
+  }
+}
+
+/** Counters wrap around; slots are a power of two. */
+const slotOf = (count: number): number => count & (SLOTS - 1);
+
+const abandoned = (): OpError => new OpError('Canceled', 'the layer was given up');
+
+function signal(words: Int32Array<SharedArrayBuffer>): void {
+  Atomics.add(words, SIGNAL, 1);
+  Atomics.notify(words, SIGNAL);
+}
