@@ -16,7 +16,7 @@ export const imagesMissing = existsSync(join(factory, 'make.py'))
 export interface ImageCase {
   readonly name: string;
   readonly verdict: 'tree' | 'tree-or-refused' | 'refused' | 'confined' | 'confined-or-refused';
-  readonly layers: readonly { readonly digest: string }[];
+  readonly layers: readonly { readonly digest: string; readonly chainID: string }[];
 }
 
 /** What an entry means. Bytes of names and values are latin1. */
@@ -35,9 +35,16 @@ export interface Meaning {
   readonly sha256: string;
 }
 
-/** Makes all images as OCI layouts below a folder. */
-export async function makeImages(folder: string): Promise<readonly ImageCase[]> {
-  await run('python3', [join(factory, 'make.py'), folder]);
+/**
+ * Makes images below a folder, as OCI layouts NAME/ or archives NAME.tar: those whose names match, * being a
+ * wildcard.
+ */
+export async function makeImages(
+  folder: string,
+  only = '*',
+  form: 'layout' | 'archive' = 'layout',
+): Promise<readonly ImageCase[]> {
+  await run('python3', [join(factory, 'make.py'), folder, '--only', only, '--form', form]);
   return JSON.parse(await readFile(join(folder, 'cases.json'), 'utf8'));
 }
 

@@ -1,0 +1,142 @@
+// What a client sees of a layer that is applied: memory, cancellation, descriptors, and a race against
+// somebody who swaps directories and links in the tree meanwhile.
+import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { on, once } from 'node:events';
+import { watch } from 'node:fs';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { expect, test } from 'vitest';
+import { background, type RequestContext } from '../../src/base/context.ts';
+import { digestOf } from '../../src/base/digest.ts';
+import { PLAIN_LAYER, type Descriptor } from '../../src/diff/diff.ts';
+import type { Client } from '../support/client.ts';
+import { Daemon } from '../support/daemon.ts';
+import { ownDirectory } from '../support/mounts.ts';
+import { END, rawEntry, rawHeader } from '../support/tar.ts';
+import { temporaryFolder } from '../support/temporary.ts';
+
+/** How much more than an idle daemon one may need for a layer. */
+const MEMORY_BYTES_MAX = 64 << 20;
+
+/** Many empty files, so that there is a middle to be caught in. */
+const manyFiles = (count: number, directory: (n: number) => string): Buffer =>
+  Buffer.concat([
+    ...Array.from({ length: count }, (_, n) => rawHeader({ name: `${directory(n)}/f${n}` })),
+    END,
+  ]);
+
+async function upload(client: Client, bytes: Buffer, mediaType: string): Promise<Descriptor> {
+  const digest = digestOf('sha256', createHash('sha256').update(bytes).digest('hex'));
+  await using writer = await client.content.writer(background, `upload ${digest}`, {});
+  for (let at = 0; at < bytes.length; at += 1 << 20) {
+    await writer.write(at, Buffer.from(bytes.subarray(at, at + (1 << 20))));
+  }
+  await writer.commit(new Map());
+  return { mediaType, digest, size: bytes.length };
+}
+
+const prepare = (client: Client, key: string) =>
+  client.snapshotter.prepare(background, key, '', new Map());
+
+const statusOf = async (pid: number, field: string): Promise<number> => {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8');
+  return Number(new RegExp(`${field}:\\s+(\\d+) kB`).exec(status)?.[1]) * 1024;
+};
+
+test('256 MiB of zeros and fifty thousand files need no more memory than other layers', async () => {
+  await using folder = await temporaryFolder('memory');
+  await using daemon = await Daemon.start({ root: folder.path, snapshotter: 'overlayfs' });
+  const { client, pid } = daemon;
+  const zeros = Buffer.concat([rawEntry({ name: 'zeros' }, Buffer.alloc(256 << 20)), END]);
+  const files = manyFiles(50_000, (n) => `d${n % 100}`);
+  for (const [key, bytes] of Object.entries({ zeros: gzipSync(zeros), files: gzipSync(files) })) {
+    const layer = await upload(client, bytes, `${PLAIN_LAYER}+gzip`);
+    const mounts = await prepare(client, key);
+    const idle = await statusOf(pid, 'VmRSS');
+    await writeFile(`/proc/${pid}/clear_refs`, '5');
+    await client.applier.apply(background, layer, mounts);
+    const peak = await statusOf(pid, 'VmHWM');
+    expect(peak - idle, `${key}: bytes above ${idle}`).toBeLessThan(MEMORY_BYTES_MAX);
+  }
+});
+
+test('a layer that is given up ends at once and leaves nothing: no file, no descriptor', async () => {
+  await using folder = await temporaryFolder('cancel');
+  await using daemon = await Daemon.start({ root: folder.path, snapshotter: 'overlayfs' });
+  const { client, pid } = daemon;
+  const files = manyFiles(100_000, (n) => `d${n % 10}`);
+  const layer = await upload(client, files, PLAIN_LAYER);
+  const descriptors = async () => (await readdir(`/proc/${pid}/fd`)).length;
+  const apply = async (key: string): Promise<void> => {
+    const mounts = await prepare(client, key);
+    const directory = ownDirectory(mounts);
+    const controller = new AbortController();
+    const ctx: RequestContext = { ...background, signal: controller.signal };
+    const started = until(directory, (names) => names.length > 0);
+    const applied = client.applier.apply(ctx, layer, mounts);
+    applied.catch(() => undefined);
+    await started;
+    controller.abort();
+    await expect(applied).rejects.toMatchObject({ code: 'Canceled' });
+    // The client's end is not the daemon's.
+    await until(directory, (names) => names.length === 0);
+    await client.snapshotter.remove(background, key);
+  };
+  await apply('first');
+  const before = await descriptors();
+  for (let n = 0; n < 5; n++) await apply(`again ${n}`);
+  expect(await descriptors()).toBeLessThanOrEqual(before);
+});
+
+async function until(directory: string, isMet: (names: readonly string[]) => boolean) {
+  const watcher = watch(directory);
+  // Keeps what happens while the directory is read.
+  const changes = on(watcher, 'change');
+  while (!isMet(await readdir(directory))) await changes.next();
+  watcher.close();
+}
+
+/** Swaps the directory `x` and a link of that name to the outside, over and over, until it is killed. */
+const SWAPPER = `
+const { renameSync, symlinkSync, unlinkSync } = require('node:fs');
+const [outside] = process.argv.slice(1);
+for (let n = 0; ; n++) {
+  try {
+    renameSync('x', 'y');
+    symlinkSync(outside, 'x');
+    unlinkSync('x');
+    renameSync('y', 'x');
+  } catch {}
+  if (n === 100) process.stdout.write('swapping');
+}`;
+
+test('whoever swaps a directory and a link to the outside while a layer is applied gains nothing', async () => {
+  await using folder = await temporaryFolder('race');
+  await using daemon = await Daemon.start({
+    root: join(folder.path, 'root'),
+    snapshotter: 'native',
+  });
+  const { client } = daemon;
+  const outside = join(folder.path, 'outside');
+  await mkdir(outside);
+  // More directories than are kept open, so that x is looked for again and again.
+  const files = manyFiles(10_000, (n) => `x/${n % 2000}`);
+  const layer = await upload(client, files, PLAIN_LAYER);
+  for (let round = 0; round < 3; round++) {
+    const key = `race ${round}`;
+    const mounts = await prepare(client, key);
+    const tree = ownDirectory(mounts);
+    await mkdir(join(tree, 'x'));
+    const swapper = spawn(process.execPath, ['-e', SWAPPER, outside], { cwd: tree });
+    await once(swapper.stdout, 'data');
+    // It may well fail: what it looks for is gone now and then.
+    await client.applier.apply(background, layer, mounts).catch(() => undefined);
+    const exited = once(swapper, 'exit');
+    swapper.kill('SIGKILL');
+    await exited;
+    await client.snapshotter.remove(background, key);
+  }
+  expect(await readdir(outside)).toEqual([]);
+});
