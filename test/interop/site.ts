@@ -84,7 +84,9 @@ export class Site {
   }
 
   async startContainerd(release: Release): Promise<void> {
-    const print = ['config', 'print', 'containerd', '--version', release.name, '--content'];
+    // 1.6 knows no differs of others.
+    const plugins = release.name === '1.6' ? ['--content'] : ['--content', '--differ'];
+    const print = ['config', 'print', 'containerd', '--version', release.name, ...plugins];
     const dropIn = await run(ballastCommand, [...print, '--config', this.#config]);
     const { folder, namespace } = this;
     this.#containerd = await Containerd.start({ release, folder, namespace, dropIn });

@@ -160,6 +160,28 @@ test('config print --content takes the place of the built-in store, with a warni
   expect(parse(out)['plugins'], '1.6 has no transfer service').toBeUndefined();
 });
 
+test("config print --differ puts our layer engine before containerd's own", async () => {
+  const print = (version: string) =>
+    ballast('config', 'print', 'containerd', '--version', version, '--differ');
+  for (const version of ['1.7', '2.x']) {
+    const { out } = await print(version);
+    expect(parse(out)).toMatchObject({
+      proxy_plugins: { 'ballast-differ': { type: 'diff', address: '/run/b/plugin.sock' } },
+      plugins: {
+        'io.containerd.service.v1.diff-service': { default: ['ballast-differ', 'walking'] },
+        'io.containerd.transfer.v1.local': {
+          unpack_config: [
+            { snapshotter: 'overlayfs', differ: 'walking' },
+            { snapshotter: 'fast', differ: 'ballast-differ' },
+            { snapshotter: 'copies', differ: 'ballast-differ' },
+          ],
+        },
+      },
+    });
+  }
+  expect((await print('1.6')).err).toContain('knows no differs');
+});
+
 test('config print says what is missing', async () => {
   const noVersion = await ballast('config', 'print', 'containerd');
   expect([noVersion.code, noVersion.err]).toEqual([

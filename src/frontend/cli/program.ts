@@ -150,6 +150,7 @@ function addConfigRoots(config: Command, programs: Programs): void {
 interface ConfigPrintOptions {
   readonly version?: ContainerdVersion;
   readonly content?: boolean;
+  readonly differ?: boolean;
   readonly config: string;
 }
 
@@ -160,19 +161,21 @@ function addConfigPrint(config: Command, programs: Programs): void {
     .addArgument(new Argument('<for>', 'whose config').choices(['containerd', 'docker', 'k3s']))
     .addOption(new Option('--version <version>', 'of containerd').choices([...CONTAINERD_VERSIONS]))
     .option('--content', "our content store too, in the place of containerd's own")
+    .option('--differ', "our layer engine too, before containerd's own (from 1.7 on)")
     .option('--config <file>', "ballast's config file", programs.defaultConfigFile)
     .addHelpText(
       'after',
       `
 Examples:
   ballast config print containerd --version 1.7 > /etc/containerd/conf.d/ballast.toml
-  ballast config print containerd --version 2.x --content
+  ballast config print containerd --version 2.x --content --differ
   ballast config print docker
   ballast config print k3s --version 2.x`,
     )
     .action(async (target: string, options: ConfigPrintOptions) => {
       const { printConfig } = await import('./commands/config-print.ts');
-      printConfig({ ...options, target, content: options.content === true }, programs);
+      const { content = false, differ = false } = options;
+      printConfig({ ...options, target, content, differ }, programs);
     });
 }
 

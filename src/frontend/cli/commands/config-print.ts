@@ -14,12 +14,13 @@ export interface PrintRequest {
   readonly target: string;
   readonly version?: ContainerdVersion | undefined;
   readonly content: boolean;
+  readonly differ: boolean;
   readonly config: string;
 }
 
 /** Prints the file to standard output, and what a file cannot say to standard error. */
 export function printConfig(request: PrintRequest, programs: Programs): void {
-  const { target, version, content } = request;
+  const { target, version, content, differ } = request;
   const config = programs.loadConfig(request.config);
   if (target === 'docker') {
     programs.out(dockerConfig(config));
@@ -33,7 +34,8 @@ export function printConfig(request: PrintRequest, programs: Programs): void {
     );
   }
   const { capabilitiesOf } = programs;
-  const wanted = { config, version, content, architecture: process.arch, capabilitiesOf };
+  const architecture = process.arch;
+  const wanted = { config, version, content, differ, architecture, capabilitiesOf };
   programs.out(target === 'k3s' ? k3sTemplate(wanted) : dropIn(wanted));
   if (content) programs.err(`Mind: ${CONTENT_WARNING}.\n`);
 }

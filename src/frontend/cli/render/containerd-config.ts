@@ -10,6 +10,8 @@ export interface DropInRequest {
   readonly version: ContainerdVersion;
   /** Our content store too, in the place of containerd's own. */
   readonly content: boolean;
+  /** Our layer engine too, asked before containerd's own. From 1.7 on. */
+  readonly differ: boolean;
   /** As Node names it. */
   readonly architecture: string;
   readonly capabilitiesOf: (snapshotter: CheckedSnapshotter) => readonly string[];
@@ -17,6 +19,10 @@ export interface DropInRequest {
 
 /** What containerd calls our content store; one table of its config holds all proxy plugins. */
 export const CONTENT_PLUGIN_NAME = 'ballast-content';
+/** And our layer engine. */
+export const DIFFER_PLUGIN_NAME = 'ballast-differ';
+const BUILT_IN_DIFFER = 'walking';
+const DIFF_SERVICE = 'io.containerd.service.v1.diff-service';
 const BUILT_IN_CONTENT = 'io.containerd.content.v1.content';
 const TRANSFER = 'io.containerd.transfer.v1.local';
 
@@ -93,6 +99,7 @@ function introduction(request: DropInRequest): readonly string[] {
       ? ['#   disabled_plugins    stays: containerd joins the lists of all files.']
       : []),
     ...transferComment(version),
+    ...differComment(request),
     ...criComment(version, name),
     ...contentComment(request),
   ];
@@ -110,6 +117,14 @@ function transferComment(version: ContainerdVersion): readonly string[] {
         `${table}   is merged key by key, but its unpack_config`,
         '#                       is replaced by the one here: copy its entries.',
       ];
+}
+
+function differComment({ version, differ }: DropInRequest): readonly string[] {
+  if (!differ) return [];
+  const table = `#   [plugins."${DIFF_SERVICE}"]`;
+  return version === '1.7'
+    ? [`${table}   is dropped from config.toml as a whole, as above.`]
+    : [`${table}   is merged key by key; its default is replaced.`];
 }
 
 /** In 1.x it must not be in the drop-in: the table there would replace all of config.toml's. */
@@ -149,17 +164,35 @@ function proxyLines(request: DropInRequest): readonly string[] {
       'add a [snapshotter.NAME] table to it, or ask for the content store by --content',
     );
   }
+  const { socket: address } = config.plugin;
   const lines: string[] = [];
   for (const snapshotter of snapshotters) {
     const { name, root } = snapshotter;
     const capabilities = version === '1.6' ? [] : request.capabilitiesOf(snapshotter);
-    lines.push(...proxyTable(name, 'snapshot', config.plugin.socket, root, capabilities));
+    lines.push(...proxyTable(name, 'snapshot', address, root, capabilities));
   }
   if (content) {
     const root = `${config.root}/content`;
-    lines.push(...proxyTable(CONTENT_PLUGIN_NAME, 'content', config.plugin.socket, root, []));
+    lines.push(...proxyTable(CONTENT_PLUGIN_NAME, 'content', address, root, []));
   }
-  return [...lines, ...unpackLines(request)];
+  return [...lines, ...differLines(request), ...unpackLines(request)];
+}
+
+/** The first differ that does not answer "unimplemented" counts. */
+function differLines({ differ, version, config }: DropInRequest): readonly string[] {
+  if (!differ) return [];
+  if (version === '1.6') {
+    throw new OpError('InvalidArgument', '--differ: containerd 1.6 knows no differs but its own');
+  }
+  return [
+    `[proxy_plugins.${toml(DIFFER_PLUGIN_NAME)}]`,
+    '  type = "diff"',
+    `  address = ${toml(config.plugin.socket)}`,
+    '',
+    `[plugins.${toml(DIFF_SERVICE)}]`,
+    `  default = [${toml(DIFFER_PLUGIN_NAME)}, ${toml(BUILT_IN_DIFFER)}]`,
+    '',
+  ];
 }
 
 function proxyTable(
@@ -185,9 +218,11 @@ function proxyTable(
 
 /**
  * What the transfer service (`ctr image pull`, `docker pull`) may unpack with: a list given here replaces
- * containerd's, so its own default stands first again. Its first entry serves whoever names none.
+ * containerd's, so its own default stands first again. Its first entry serves whoever names none. With two
+ * differs to choose from, an entry that names none is skipped.
  */
-function unpackLines({ version, config, architecture }: DropInRequest): readonly string[] {
+function unpackLines(request: DropInRequest): readonly string[] {
+  const { version, config, differ, architecture } = request;
   if (version === '1.6') return [];
   const names = [...config.snapshotters.keys()];
   if (names.length === 0) return [];
@@ -195,6 +230,9 @@ function unpackLines({ version, config, architecture }: DropInRequest): readonly
     `[[plugins.${toml(TRANSFER)}.unpack_config]]`,
     `  platform = ${toml(platformOf(architecture))}`,
     `  snapshotter = ${toml(name)}`,
+    ...(differ
+      ? [`  differ = ${toml(name === 'overlayfs' ? BUILT_IN_DIFFER : DIFFER_PLUGIN_NAME)}`]
+      : []),
   ]);
 }
 

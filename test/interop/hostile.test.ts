@@ -1,0 +1,101 @@
+// Every nasty and hostile image through the layer engine as the differ of a real containerd, on overlay.
+// test/hostile has the same on every driver without containerd. IMAGES names some of them.
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import type { Mount } from '../../src/snapshotters/snapshotter.ts';
+import { imagesMissing, makeImages, type ImageCase } from '../hostile/images.ts';
+import { hashOf, Judge, layBait } from '../hostile/judge.ts';
+import { showTree } from '../hostile/show-tree.ts';
+import { temporaryFolder } from '../support/temporary.ts';
+import { RELEASES } from './containerd.ts';
+import { Site } from './site.ts';
+import { listSnapshots, snapshots } from './steps.ts';
+
+const SNAPSHOTTER = 'ballast-overlay';
+const [release] = RELEASES.filter(({ name }) => name === '2.x');
+
+test.skipIf(imagesMissing !== undefined)(
+  'containerd 2.x unpacks every image through the differ to the right tree, or refuses it',
+  async () => {
+    if (release === undefined) throw new Error('no containerd 2.x');
+    await using folder = await temporaryFolder('images');
+    const cases = await makeImages(folder.path, process.env['IMAGES'] ?? '*', 'archive');
+    const site = await Site.withContainerd(release);
+    await using bait = await layBait();
+    await using judge = new Judge();
+    const wrong: string[] = [];
+    for (const image of cases) {
+      const archive = join(folder.path, `${image.name}.tar`);
+      const complaints = await judged({ site, judge }, image, archive);
+      wrong.push(...complaints.map((complaint) => `${image.name}: ${complaint}`));
+    }
+    expect(wrong).toEqual([]);
+    expect(await hashOf(bait.path), 'the bait outside of every root').toBe(bait.hash);
+    await site.containerd.ctr('content', 'prune', 'references');
+    expect(await listSnapshots(site, SNAPSHOTTER)).toEqual([]);
+    await site.expectNoMounts();
+  },
+  900_000,
+);
+
+interface Parts {
+  readonly site: Site;
+  readonly judge: Judge;
+}
+
+async function judged(
+  { site, judge }: Parts,
+  image: ImageCase,
+  archive: string,
+): Promise<readonly string[]> {
+  const { name } = image;
+  const reference = `ballast.test/${name}:latest`;
+  try {
+    try {
+      await site.containerd.ctr('images', 'import', '--snapshotter', SNAPSHOTTER, archive);
+    } catch (error) {
+      const complaints = await judge.ask({ name, root: null, refused: true });
+      return complaints.map(
+        (complaint) => `${complaint} (refused: ${String(error).slice(0, 400)})`,
+      );
+    }
+    return await shownRight(site, judge, image);
+  } finally {
+    // Collected before the next: containerd applies no layer whose snapshot it has.
+    await site.containerd.ctr('images', 'rm', '--sync', reference).catch(() => undefined);
+    await site.containerd.ctr('content', 'prune', 'references');
+  }
+}
+
+/** By a view that containerd knows of: it collects others. */
+async function shownRight(
+  site: Site,
+  judge: Judge,
+  { name, layers }: ImageCase,
+): Promise<readonly string[]> {
+  const view = ['view', '--mounts', name, layers.at(-1)?.chainID ?? ''];
+  let mounts: readonly Mount[];
+  try {
+    mounts = mountsOf(await snapshots(site, SNAPSHOTTER, ...view));
+  } catch {
+    // Imported, and not unpacked: layers of a type that is none.
+    return judge.ask({ name, root: null, refused: true });
+  }
+  try {
+    using shown = showTree(mounts);
+    return await judge.ask({ name, root: shown.path, refused: false });
+  } finally {
+    // A collection may have been faster: nothing refers to the view.
+    await snapshots(site, SNAPSHOTTER, 'rm', name).catch(() => undefined);
+  }
+}
+
+/** What `ctr snapshots view --mounts` prints. */
+function mountsOf(json: string): readonly Mount[] {
+  const found = JSON.parse(json) as readonly { Type: string; Source: string; Options: string[] }[];
+  return found.map(({ Type, Source, Options }) => ({
+    type: Type,
+    source: Source,
+    options: Options,
+  }));
+}
