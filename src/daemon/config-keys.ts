@@ -43,7 +43,7 @@ export const CONFIG_KEYS: readonly ConfigKey[] = [
     type: 'path',
     default: undefined,
     description:
-      "containerd's socket, for `ballast check` and for what reads from containerd. The daemon starts whether or not anyone listens there.",
+      "containerd's socket, for `ballast check`, and for layers: Diff writes them to its content store, Apply reads there what ours does not have. The daemon starts whether or not anyone listens there.",
   },
   {
     key: 'plugin',
@@ -118,6 +118,12 @@ export const CONFIG_KEYS: readonly ConfigKey[] = [
     type: 'count',
     default: String(TAR_LIMITS.entriesMax),
     description: 'Files, directories and other entries.',
+  },
+  {
+    key: 'layers.directories_max',
+    type: 'count',
+    default: String(TAR_LIMITS.directoriesMax),
+    description: 'Directories and whiteouts among them; each takes some 250 bytes of memory.',
   },
   {
     key: 'layers.path_bytes_max',

@@ -186,6 +186,7 @@ function layersOf(section: ConfigSection): TarLimits {
   return {
     ...TAR_LIMITS,
     entriesMax: section.count('entries_max', TAR_LIMITS.entriesMax),
+    directoriesMax: section.count('directories_max', TAR_LIMITS.directoriesMax),
     pathBytesMax: section.count('path_bytes_max', TAR_LIMITS.pathBytesMax),
     fileBytesMax: section.count('file_bytes_max', TAR_LIMITS.fileBytesMax),
     plainBytesMax: section.count('plain_bytes_max', TAR_LIMITS.plainBytesMax),

@@ -2,13 +2,13 @@ import { OpError } from '../../base/errors.ts';
 import { isFatal, pathThrough } from '../../platform/linux/attributes.ts';
 import { ERRNO, fromSystemError, isErrno, SystemError } from '../../platform/linux/errno.ts';
 import {
-  chmodat,
   close,
   cstring,
   fchmod,
   fchown,
   ftruncate,
   futimens,
+  lchmodat,
   lchownat,
   linkat,
   lutimensat,
@@ -21,7 +21,9 @@ import {
   TYPE,
   write,
 } from '../../platform/linux/files.ts';
+import type { Bytes } from '../../platform/linux/ffi.ts';
 import { setxattr, type XattrTarget } from '../../platform/linux/xattr.ts';
+import type { TarLimits } from './limits.ts';
 import { bytesOfName, quoteName, type Name } from './names.ts';
 import type { TarEntry } from './tar-entry.ts';
 import type { TarSink } from './tar-reader.ts';
@@ -40,13 +42,17 @@ interface Mark {
   readonly name: Name | undefined;
 }
 
+/** A small part of an entry: there may be very many. */
+type Times = Pick<TarEntry, 'mtime' | 'atime'>;
+
 /** Writes a layer's entries into a tree, as the OCI image specification's layer.md has it. */
 export class LayerWriter implements TarSink {
   readonly #tree: Tree;
+  readonly #directoriesMax: number;
   /** Whiteouts hide layers below only, so they wait until all entries are there. */
   readonly #marks: Mark[] = [];
   /** By path; they come last, as what is put into a directory changes them. */
-  readonly #directoryTimes = new Map<string, Buffer>();
+  readonly #directoryTimes = new Map<string, Times>();
   readonly #stat = new Stat();
   readonly #umask = process.umask();
   #rootEntry: TarEntry | undefined;
@@ -55,8 +61,9 @@ export class LayerWriter implements TarSink {
   #position = 0;
   #entry: TarEntry | undefined;
 
-  constructor(tree: Tree) {
+  constructor(tree: Tree, limits: Pick<TarLimits, 'directoriesMax'>) {
     this.#tree = tree;
+    this.#directoriesMax = limits.directoriesMax;
   }
 
   /** @throws OpError InvalidArgument naming the entry and what is wrong with it */
@@ -91,11 +98,8 @@ export class LayerWriter implements TarSink {
     if (root !== undefined) {
       this.#guard(root, () => this.#finishOpen(this.#tree.writable(this.#tree.root), root));
     }
-    for (const [path, times] of [...this.#tree.untouchedTimes(), ...this.#directoryTimes]) {
-      this.#tree.rest();
-      const directory = this.#tree.at(path);
-      if (directory !== undefined) futimens(this.#tree.writable(directory), times);
-    }
+    for (const [path, times] of this.#tree.untouchedTimes()) this.#setTimes(path, times);
+    for (const [path, times] of this.#directoryTimes) this.#setTimes(path, timesOf(times));
   }
 
   /** Where it is, for messages. */
@@ -124,6 +128,9 @@ export class LayerWriter implements TarSink {
   #begin(entry: TarEntry): void {
     this.#tree.rest();
     this.#entry = entry;
+    if (this.#directoryTimes.size + this.#marks.length >= this.#directoriesMax) {
+      throw invalid(`more than ${this.#directoriesMax} directories and whiteouts`);
+    }
     const path = cleaned(entry.path);
     const slash = path.lastIndexOf('/');
     const [above, name] = [path.slice(0, Math.max(slash, 0)), path.slice(slash + 1)];
@@ -153,9 +160,19 @@ export class LayerWriter implements TarSink {
 
   #settle(path: string, name: Name | undefined): void {
     this.#tree.rest();
-    const directory = this.#tree.directory(path);
-    if (name === undefined) this.#tree.makeOpaque(directory);
-    else this.#tree.whiteout(directory, name);
+    try {
+      const directory = this.#tree.directory(path);
+      if (name === undefined) this.#tree.makeOpaque(directory);
+      else this.#tree.whiteout(directory, name);
+    } catch (error) {
+      throw describe(error, `layer, whiteout in ${quoteName(path)}`);
+    }
+  }
+
+  #setTimes(path: string, times: Bytes): void {
+    this.#tree.rest();
+    const directory = this.#tree.at(path);
+    if (directory !== undefined) futimens(this.#tree.writable(directory), times);
   }
 
   #make(entry: TarEntry, parent: Directory, name: Name): void {
@@ -208,7 +225,8 @@ export class LayerWriter implements TarSink {
     const fd = this.#tree.writable(directory);
     if (existed) this.#tree.removeXattrs(fd);
     this.#finishOpen(fd, entry);
-    this.#directoryTimes.set(directory.path, timesOf(entry));
+    const { mtime, atime } = entry;
+    this.#directoryTimes.set(directory.path, { mtime, atime });
   }
 
   #link(entry: TarEntry, parent: Directory, name: Name): void {
@@ -233,8 +251,7 @@ export class LayerWriter implements TarSink {
   #finishLink(dirfd: number, name: Name, entry: TarEntry): void {
     const bytes = bytesOfName(name);
     lchownat(dirfd, bytes, entry.uid, entry.gid);
-    const isLink = (this.#stat.readAt(dirfd, bytes).mode & TYPE.mask) === TYPE.link;
-    if (!isLink) chmodat(dirfd, bytes, entry.mode);
+    lchmodat(dirfd, bytes, entry.mode);
     lutimensat(dirfd, bytes, timesOf(entry));
   }
 
@@ -251,7 +268,7 @@ export class LayerWriter implements TarSink {
     const bytes = bytesOfName(name);
     lchownat(dirfd, bytes, entry.uid, entry.gid);
     if (entry.xattrs.size > 0) setXattrs(pathThrough(dirfd, bytes), entry);
-    if (entry.type !== 'symlink') chmodat(dirfd, bytes, entry.mode);
+    if (entry.type !== 'symlink') lchmodat(dirfd, bytes, entry.mode);
     lutimensat(dirfd, bytes, timesOf(entry));
   }
 }
@@ -262,7 +279,10 @@ function describe(error: unknown, what: string): Error {
   if (error instanceof OpError) {
     return new OpError(error.code, `${what}: ${error.message}`, { cause: error });
   }
-  return fromSystemError(error, what);
+  const translated = fromSystemError(error, what);
+  return isErrno(error, ERRNO.ENAMETOOLONG, ERRNO.EMLINK)
+    ? invalid(translated.message)
+    : translated;
 }
 
 /**
@@ -309,7 +329,7 @@ function setXattrs(at: XattrTarget, entry: TarEntry): void {
 }
 
 /** Access and modification time as futimens(2) takes them. */
-function timesOf({ mtime, atime }: TarEntry): Buffer {
+function timesOf({ mtime, atime }: Times): Buffer {
   const times = Buffer.alloc(32);
   [atime ?? mtime, mtime].forEach(({ seconds, nanoseconds }, index) => {
     times.writeBigInt64LE(BigInt(seconds), index * 16);

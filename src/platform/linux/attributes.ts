@@ -1,10 +1,10 @@
 import { ERRNO, SystemError } from './errno.ts';
 import type { Bytes } from './ffi.ts';
 import {
-  chmodat,
   fchmod,
   fchown,
   futimens,
+  lchmodat,
   lchownat,
   lutimensat,
   TYPE,
@@ -46,7 +46,7 @@ export function setOpen(fd: number, attributes: Attributes, xattrs: () => void):
 export function setAt(dirfd: number, name: Bytes, attributes: Attributes): void {
   lchownat(dirfd, name, attributes.uid, attributes.gid);
   const isLink = (attributes.mode & TYPE.mask) === TYPE.link;
-  if (!isLink) chmodat(dirfd, name, attributes.mode & PERMISSIONS);
+  if (!isLink) lchmodat(dirfd, name, attributes.mode & PERMISSIONS);
   lutimensat(dirfd, name, attributes.times);
 }
 

@@ -178,6 +178,20 @@ export const fchmod = (fd: number, mode: number): number =>
 export const chmodat = (dirfd: number, name: Bytes, mode: number): number =>
   check(libc().fchmodat(dirfd, name, mode, 0), 'chmod');
 
+/**
+ * Never of what a link leads to, whoever puts one in the place of `name` meanwhile; links have no mode of
+ * their own and keep theirs. fchmodat(2) alone follows links.
+ */
+export function lchmodat(dirfd: number, name: Bytes, mode: number): void {
+  const fd = openat(dirfd, name, O.PATH | O.NOFOLLOW);
+  try {
+    if ((new Stat().readOpen(fd).mode & TYPE.mask) === TYPE.link) return;
+    chmodat(AT_FDCWD, cstring(`/proc/self/fd/${fd}`), mode);
+  } finally {
+    close(fd);
+  }
+}
+
 export const fchown = (fd: number, uid: number, gid: number): number =>
   check(libc().fchownat(fd, EMPTY, uid, gid, AT_EMPTY_PATH), 'fchown');
 
@@ -265,10 +279,15 @@ export class Stat {
   }
   /** As mknod(2) takes it: major and minor packed as the C library does. */
   get device(): number {
-    const major = this.#bytes.readUInt32LE(128);
-    const minor = this.#bytes.readUInt32LE(132);
+    const [major, minor] = [this.deviceMajor, this.deviceMinor];
     const low = ((major & 0xfff) << 8) + (minor & 0xff);
     return low + (minor >>> 8) * 2 ** 20 + (major >>> 12) * 2 ** 44;
+  }
+  get deviceMajor(): number {
+    return this.#bytes.readUInt32LE(128);
+  }
+  get deviceMinor(): number {
+    return this.#bytes.readUInt32LE(132);
   }
   /** Modification time: seconds and nanoseconds, as bytes to compare. */
   get modified(): Buffer {
