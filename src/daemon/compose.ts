@@ -6,7 +6,8 @@ import type { ContentStore } from '../content/content.ts';
 import { LocalContentStore } from '../content/local-store.ts';
 import { UnsyncedBlobs } from '../content/recover.ts';
 import { ThreadedApplier } from '../diff/apply/threaded-applier.ts';
-import type { Applier } from '../diff/diff.ts';
+import { ThreadedComparer } from '../diff/compare/threaded-comparer.ts';
+import type { Applier, Comparer } from '../diff/diff.ts';
 import { JournaledStore, metadataPaths } from '../metadata/journaled-store.ts';
 import type { MetadataStore } from '../metadata/metadata.ts';
 import { createFileJobs } from '../platform/jobs/file-jobs.ts';
@@ -17,6 +18,7 @@ import { drivers } from '../snapshotters/drivers.ts';
 import type { Snapshotter } from '../snapshotters/snapshotter.ts';
 import { TreeSnapshotter } from '../snapshotters/tree-snapshotter.ts';
 import type { DaemonConfig, SnapshotterConfig } from './config.ts';
+import { layerBlobs } from './layer-blobs.ts';
 import { claimSnapshotterRoot, markRoot, openRoot } from './root.ts';
 
 /** A snapshotter of the config: open, or the reason why it is not. */
@@ -34,6 +36,7 @@ export interface Stores extends AsyncDisposable {
   readonly content: ContentStore;
   readonly contentRoot: string;
   readonly applier: Applier;
+  readonly comparer: Comparer;
   readonly snapshotters: readonly SnapshotterInstance[];
   /**
    * The snapshotter that a request names.
@@ -89,13 +92,10 @@ export async function compose(
     await LocalContentStore.open(contentRoot, { metadata, jobs, clock, warn }),
   );
 
-  const applier = undo.use(
-    new ThreadedApplier({
-      workerEntry: workers.layers,
-      limits: config.layers,
-      blobs: { pathOf: async (_ctx, { digest }) => content.pathOf(digest) },
-    }),
-  );
+  const blobs = undo.use(layerBlobs(content, config.containerdAddress, clock));
+  const workerEntry = workers.layers;
+  const applier = undo.use(new ThreadedApplier({ workerEntry, limits: config.layers, blobs }));
+  const comparer = undo.use(new ThreadedComparer({ workerEntry, blobs }));
 
   const snapshotters: SnapshotterInstance[] = [];
   const recoveries = [content.recovered];
@@ -127,6 +127,7 @@ export async function compose(
     content,
     contentRoot,
     applier,
+    comparer,
     snapshotters,
     snapshotter: resolver(snapshotters, config.anyName),
     recovered: Promise.all(recoveries).then(() => undefined),

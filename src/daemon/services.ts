@@ -27,7 +27,7 @@ export function pluginServices(stores: Stores, health: Health): readonly Service
   return [
     contentService(stores.content),
     snapshotsService((name) => stores.snapshotter(name)),
-    diffService(stores.applier),
+    diffService(stores.applier, stores.comparer),
     introspectionService({ uuid: stores.uuid, plugins: () => plugins }),
     versionService({ version: VERSION, revision: '' }),
     healthService(health),

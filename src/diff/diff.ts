@@ -1,5 +1,6 @@
 import type { RequestContext } from '../base/context.ts';
 import type { Digest } from '../base/digest.ts';
+import type { Labels } from '../base/labels.ts';
 import type { Mount } from '../snapshotters/snapshotter.ts';
 
 /** A blob as the OCI image specification's descriptor.md has it. */
@@ -22,4 +23,33 @@ export interface Applier {
    * or one that wants out of its root; DataLoss: corrupt, cut off, or not what its digest says; Canceled
    */
   apply(ctx: RequestContext, layer: Descriptor, mounts: readonly Mount[]): Promise<Descriptor>;
+}
+
+export interface CompareOptions {
+  /** Of a layer's; empty for the usual one, OCI's with gzip. */
+  readonly mediaType: string;
+  /** Of the ingest; empty for one of its own. */
+  readonly ref: string;
+  /** For the blob, unless the store has it already. */
+  readonly labels: Labels;
+  /** Nanoseconds since the epoch: later times in the layer become this one. */
+  readonly sourceDateEpoch: bigint | undefined;
+}
+
+/** Makes layers of snapshots. */
+export interface Comparer {
+  /**
+   * Stores the layer that makes the tree of `newer` out of that of `older`, and labels it with its diff
+   * ID. The same trees make the same blob. `older` may have no mount: then all is new. What fails leaves
+   * no ingest. Sockets and files whose names begin with `.wh.` are in no layer.
+   * @throws OpError Unimplemented: not the media type of a layer, or mounts that are no single tree; NotFound;
+   * FailedPrecondition: an upper directory that only overlayfs understands; Aborted: a file changed
+   * meanwhile; Canceled
+   */
+  compare(
+    ctx: RequestContext,
+    older: readonly Mount[],
+    newer: readonly Mount[],
+    options: CompareOptions,
+  ): Promise<Descriptor>;
 }

@@ -4,6 +4,7 @@ import { cancellationOf, type CancelFlag } from '../../platform/jobs/cancellatio
 import { startHash } from '../../platform/jobs/running-hash.ts';
 import { fromSyncError, fromSystemError } from '../../platform/linux/errno.ts';
 import { close, O, open, read, syncfs } from '../../platform/linux/files.ts';
+import type { PackedLayer, PackLayer } from '../compare/pack-layer.ts';
 import { compressionOf, makeInflater, type Inflater } from './inflate.ts';
 import type { TarLimits } from './limits.ts';
 import { LayerWriter } from './layer-writer.ts';
@@ -15,10 +16,11 @@ import type { Tree } from './tree.ts';
 /** How much is read at once. */
 const PIECE_BYTES = 256 * 1024;
 
-/** The two halves of applying a layer: each blocks a thread of its own, a ring joins them. */
+/** What layer threads do. The two halves of applying a layer each block a thread, a ring joins them. */
 export interface LayerJobs {
   readLayer: { in: ReadLayer; out: void };
   writeLayer: { in: WriteLayer; out: WrittenLayer };
+  packLayer: { in: PackLayer; out: PackedLayer };
 }
 
 export interface ReadLayer {
@@ -109,7 +111,7 @@ export function writeLayer({ plain, target, limits, cancel }: WriteLayer): Writt
 function writeTree(plain: Ring, tree: Tree, limits: TarLimits): WrittenLayer {
   const hash = startHash('sha256');
   let size = 0;
-  using writer = new LayerWriter(tree);
+  using writer = new LayerWriter(tree, limits);
   const reader = new TarReader(writer, limits);
   try {
     for (const chunk of new RingReader(plain).chunks()) {

@@ -1,24 +1,24 @@
 import { OpError } from '../../base/errors.ts';
 
 /** Enough that neither side waits for the other's single steps; more gained nothing. */
-const SLOTS = 16;
+export const SLOTS = 16;
 const SLOT_BYTES = 256 * 1024;
 
 /** Words of the shared header: counters of slots filled and given back, how it stands, and a word to wait on. */
-const FILLED = 0;
-const FREED = 1;
-const STATE = 2;
-const SIGNAL = 3;
-const LENGTHS = 4;
+export const FILLED = 0;
+export const FREED = 1;
+export const STATE = 2;
+export const SIGNAL = 3;
+export const LENGTHS = 4;
 const HEADER_BYTES = 4 * (LENGTHS + SLOTS);
 
 /** Apart from the slots, so that an end never takes the place of bytes. */
-const OPEN = 0;
-const ENDED = 1;
+export const OPEN = 0;
+export const ENDED = 1;
 /** The writer met an error: what was read so far is not all. */
 const FAILED = 2;
 /** Nobody reads on, or somebody gave up. */
-const ABANDONED = 3;
+export const ABANDONED = 3;
 
 /** Bytes on their way from one thread to another: shared memory, to be given to both. */
 export type Ring = SharedArrayBuffer;
@@ -32,7 +32,7 @@ export function abandonRing(ring: Ring): void {
   signal(words);
 }
 
-class RingEnd {
+export class RingEnd {
   protected readonly words: Int32Array<SharedArrayBuffer>;
   readonly #ring: Ring;
 
@@ -116,9 +116,9 @@ export class RingReader extends RingEnd {
 }
 
 /** Counters wrap around; slots are a power of two. */
-const slotOf = (count: number): number => count & (SLOTS - 1);
+export const slotOf = (count: number): number => count & (SLOTS - 1);
 
-const abandoned = (): OpError => new OpError('Canceled', 'the layer was given up');
+export const abandoned = (): OpError => new OpError('Canceled', 'the layer was given up');
 
 function signal(words: Int32Array<SharedArrayBuffer>): void {
   Atomics.add(words, SIGNAL, 1);

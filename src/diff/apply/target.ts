@@ -62,7 +62,7 @@ function overlayTarget(options: readonly string[]): Target {
 }
 
 /** Colons separate, and are escaped inside a path. Documentation/filesystems/overlayfs.rst */
-function splitLowers(text: string): readonly string[] {
+export function splitLowers(text: string): readonly string[] {
   const parts = text.match(/(?:\\.|[^:\\])+/gs) ?? [];
   return parts.map((part) => part.replaceAll(/\\(.)/gs, '$1'));
 }

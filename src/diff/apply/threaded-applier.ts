@@ -4,26 +4,31 @@ import { digestOf } from '../../base/digest.ts';
 import { isOpError, OpError, quote } from '../../base/errors.ts';
 import { makeCancelFlag, raise } from '../../platform/jobs/cancellation.ts';
 import { Lane } from '../../platform/jobs/lane.ts';
+import type { Thread } from '../../platform/jobs/thread.ts';
 import { Threads } from '../../platform/jobs/threads.ts';
 import type { Mount } from '../../snapshotters/snapshotter.ts';
 import { PLAIN_LAYER, type Applier, type Descriptor } from '../diff.ts';
-import type { LayerJobs, WrittenLayer } from './layer-jobs.ts';
+import type { LayerJobs, ReadLayer, WrittenLayer } from './layer-jobs.ts';
+import { pourInto } from '../ring-stream.ts';
 import type { TarLimits } from './limits.ts';
 import { isLayer } from './media-types.ts';
-import { abandonRing, makeRing, RingWriter } from './ring.ts';
+import { abandonRing, makeRing, RingWriter, type Ring } from './ring.ts';
 import { targetOf, type Target } from './target.ts';
 
-/** Where blobs are. */
-export interface BlobFiles {
-  /** The file with a blob's bytes. @throws OpError NotFound */
-  pathOf(ctx: RequestContext, layer: Descriptor): Promise<string>;
+/** A blob: the file that has its bytes, or the bytes as they come. */
+export type BlobSource = { readonly path: string } | { readonly chunks: AsyncIterable<Uint8Array> };
+
+/** Where the blobs of layers are. */
+export interface BlobSources {
+  /** @throws OpError NotFound, at once or as the bytes are asked for */
+  sourceOf(ctx: RequestContext, layer: Descriptor): Promise<BlobSource>;
 }
 
 export interface ThreadedApplierOptions {
   /** The bundled file that layer threads run. */
   readonly workerEntry: string;
   readonly limits: TarLimits;
-  readonly blobs: BlobFiles;
+  readonly blobs: BlobSources;
 }
 
 const IDLE_MS = 10_000;
@@ -67,25 +72,30 @@ export class ThreadedApplier implements Applier, AsyncDisposable {
   }
 
   async #apply(ctx: RequestContext, layer: Descriptor, target: Target): Promise<Descriptor> {
-    const path = await this.#options.blobs.pathOf(ctx, layer);
     const plain = makeRing();
+    const rings = [plain];
     const cancel = makeCancelFlag();
+    const ending = new AbortController();
     const giveUp = (): void => {
       raise(cancel);
-      abandonRing(plain);
+      ending.abort();
+      rings.forEach(abandonRing);
     };
     ctx.signal.addEventListener('abort', giveUp, { once: true });
     try {
-      const { limits } = this.#options;
+      const { limits, blobs } = this.#options;
+      const { namespace, leaseId } = ctx;
+      const signal = AbortSignal.any([ctx.signal, ending.signal]);
+      const source = await blobs.sourceOf({ signal, namespace, leaseId }, layer);
       const read = this.#threads.use((thread) =>
-        thread.run('readLayer', { source: { path }, digest: layer.digest, plain }),
+        readInto(rings, thread, source, { digest: layer.digest, plain }),
       );
       const write = this.#threads.use((thread) =>
         thread.run('writeLayer', { plain, target, limits, cancel }),
       );
-      // Each has told the other already, unless its thread died.
+      // Each has told the other already, unless its thread died; nobody tells where the bytes come from.
       read.catch(() => new RingWriter(plain).fail());
-      write.catch(() => abandonRing(plain));
+      write.catch(giveUp);
       const [reading, writing] = await Promise.allSettled([read, write]);
       ctx.signal.throwIfAborted();
       return described(layer, reading, writing);
@@ -93,6 +103,26 @@ export class ThreadedApplier implements Applier, AsyncDisposable {
       ctx.signal.removeEventListener('abort', giveUp);
     }
   }
+}
+
+/** Lets a thread read a blob, from its file or as it comes; the ring for that is added to `rings`. */
+async function readInto(
+  rings: Ring[],
+  thread: Thread<LayerJobs>,
+  source: BlobSource,
+  job: Omit<ReadLayer, 'source'>,
+): Promise<void> {
+  if ('path' in source) return thread.run('readLayer', { ...job, source });
+  const ring = makeRing();
+  rings.push(ring);
+  const [pouring, reading] = await Promise.allSettled([
+    pourInto(ring, source.chunks),
+    thread.run('readLayer', { ...job, source: { ring } }),
+  ]);
+  // The thread abandons the ring when it fails, and fails as Aborted when the bytes stop coming.
+  const isCause = pouring.status === 'rejected' && !isOpError(pouring.reason, 'Canceled');
+  if (isCause) throw pouring.reason;
+  if (reading.status === 'rejected') throw reading.reason;
 }
 
 /** Either half ends the other: the one that failed by itself says why. */

@@ -1,7 +1,7 @@
 import type { RequestContext } from '../../base/context.ts';
 import type { Labels } from '../../base/labels.ts';
 import type { ContentStore } from '../../content/content.ts';
-import type { Applier } from '../../diff/diff.ts';
+import type { Applier, Comparer } from '../../diff/diff.ts';
 import type { Snapshotter } from '../../snapshotters/snapshotter.ts';
 import { labelsFromWire } from '../convert/labels.ts';
 import { containerd, google, grpc } from '../gen/wire.js';
@@ -47,6 +47,7 @@ export interface RemotePlugin {
 export interface Connection extends AsyncDisposable {
   readonly content: ContentStore;
   readonly applier: Applier;
+  readonly comparer: Comparer;
   /** @param name as its config has it */
   snapshots(name: string): Snapshotter;
   version(ctx: RequestContext): Promise<{ readonly version: string; readonly revision: string }>;
@@ -63,9 +64,11 @@ export interface Connection extends AsyncDisposable {
  */
 export function connect(address: string): Connection {
   const calls = new Calls(address);
+  const diff = new DiffProxy(calls);
   return {
     content: new ContentProxy(calls),
-    applier: new DiffProxy(calls),
+    applier: diff,
+    comparer: diff,
     snapshots: (name) => new SnapshotterProxy(calls, name),
     version: async (ctx) => {
       const { version, revision } = await calls.unary(ctx, VERSION, {});
