@@ -4,7 +4,7 @@
 // IMAGES names some of them, with * as a wildcard.
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { expect } from 'vitest';
 import { background } from '../../src/base/context.ts';
 import { isOpError } from '../../src/base/errors.ts';
 import { collect } from '../support/collect.ts';
@@ -13,8 +13,9 @@ import { Daemon, DRIVERS } from '../support/daemon.ts';
 import { rootFor } from '../support/loop-fs.ts';
 import { within } from '../support/patience.ts';
 import { temporaryFolder } from '../support/temporary.ts';
+import { imagesTest } from './images-test.ts';
 import { imagesMissing, makeImages, type ImageCase } from './images.ts';
-import { hashOf, Judge, layBait } from './judge.ts';
+import { baitHash, Judge } from './judge.ts';
 import { showTree } from './show-tree.ts';
 import { BadImage, unpack, type Unpacked } from './unpack.ts';
 
@@ -24,11 +25,11 @@ const images = imagesMissing === undefined ? await temporaryFolder('images') : u
 const cases = images === undefined ? [] : await makeImages(images.path, PATTERN);
 
 for (const driver of DRIVERS) {
-  test.skipIf(imagesMissing !== undefined)(
+  imagesTest(
     `${driver}: ${cases.length} images give the right trees, or are refused without a trace`,
     async () => {
       await using root = await rootFor(driver, 'hostile');
-      await using bait = await layBait();
+      const bait = await baitHash();
       const wrong: string[] = [];
       {
         await using daemon = await Daemon.start({ root: root.path, snapshotter: driver });
@@ -45,7 +46,7 @@ for (const driver of DRIVERS) {
         expect(daemon.stderr).not.toMatch(/defect/);
       }
       expect(wrong).toEqual([]);
-      expect(await hashOf(bait.path), 'the bait outside of every root').toBe(bait.hash);
+      expect(await baitHash(), 'the bait outside of every root').toBe(bait);
       expect(await beside(root.path)).toEqual([]);
     },
     600_000,

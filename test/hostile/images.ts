@@ -15,8 +15,15 @@ export const imagesMissing = existsSync(join(factory, 'make.py'))
 /** What a test demands of a layer engine for one image. */
 export interface ImageCase {
   readonly name: string;
+  /** Nasty ones are legal. */
+  readonly kind: 'nasty' | 'hostile';
   readonly verdict: 'tree' | 'tree-or-refused' | 'refused' | 'confined' | 'confined-or-refused';
-  readonly layers: readonly { readonly digest: string; readonly chainID: string }[];
+  readonly layers: readonly {
+    readonly mediaType: string;
+    readonly digest: string;
+    readonly size: number;
+    readonly chainID: string;
+  }[];
 }
 
 /** What an entry means. Bytes of names and values are latin1. */

@@ -1,26 +1,17 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { BAIT } from '../support/bait.ts';
 import { run } from '../support/run.ts';
 import { shared } from '../support/slow-disk.ts';
 import { repository } from '../support/temporary.ts';
 
 const factory = join(shared, 'images');
 
-/** A directory outside of every root that hostile images know of. */
-export async function layBait(): Promise<
-  AsyncDisposable & { readonly path: string; hash: string }
-> {
-  await run('python3', [join(factory, 'make.py'), '--canary']);
-  const path = '/ballast-canary';
-  const hash = await hashOf(path);
-  return { path, hash, [Symbol.asyncDispose]: () => rm(path, { recursive: true }) };
-}
-
-export const hashOf = (path: string): Promise<string> =>
-  run('python3', [join(factory, 'tree.py'), '--hash', path]);
+/** Of the tree of the bait: another one when something got out of its root. */
+export const baitHash = (): Promise<string> =>
+  run('python3', [join(factory, 'tree.py'), '--hash', BAIT]);
 
 interface Question {
   readonly name: string;

@@ -6,20 +6,14 @@ import { open } from 'node:fs/promises';
 import { PassThrough, type Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
-import { expect, test } from 'vitest';
+import { expect } from 'vitest';
 import { isOpError, type OpError } from '../../src/base/errors.ts';
 import { TAR_LIMITS } from '../../src/diff/apply/limits.ts';
 import type { EntryType, TarEntry } from '../../src/diff/apply/tar-entry.ts';
 import { TarReader, type TarSink } from '../../src/diff/apply/tar-reader.ts';
 import { temporaryFolder } from '../support/temporary.ts';
-import {
-  blobPath,
-  imagesMissing,
-  makeImages,
-  meanings,
-  type ImageCase,
-  type Meaning,
-} from './images.ts';
+import { imagesTest } from './images-test.ts';
+import { blobPath, makeImages, meanings, type ImageCase, type Meaning } from './images.ts';
 
 /** The archive is fine, the tree that it asks for is not: the applier refuses these. */
 const APPLIERS: readonly string[] = [
@@ -175,14 +169,7 @@ async function readLayer(path: string): Promise<Outcome> {
   }
 }
 
-const title = 'layers of the nasty and hostile images are read as they should';
-if (imagesMissing === undefined) test(title, testImages, 300_000);
-else {
-  test(`NOT TESTED HERE: ${title}`, () => {
-    process.stderr.write(`NOT TESTED: ${title}: ${imagesMissing}\n`);
-    if (process.env['BALLAST_REQUIRE_SHARED']) throw new Error(imagesMissing);
-  });
-}
+imagesTest('layers of the nasty and hostile images are read as they should', testImages, 300_000);
 
 async function testImages(): Promise<void> {
   await using folder = await temporaryFolder('images');

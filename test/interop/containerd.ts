@@ -29,6 +29,8 @@ export interface ContainerdOptions {
   readonly dropIn: string;
   /** The containerd namespace that the test works in; also the name of its cgroup. */
   readonly namespace: string;
+  /** Where it finds programs, behind its own folder; by default where we do. */
+  readonly path?: string;
 }
 
 /**
@@ -60,7 +62,7 @@ export class Containerd {
       'mount --bind "$1/run" /run/containerd && containerd --config "$1/config.toml" & wait';
     const apart = '--mount --propagation private --pid --fork --kill-child --mount-proc'.split(' ');
     const program = new Program('unshare', [...apart, 'sh', '-c', script, 'sh', folder], {
-      env: { ...process.env, PATH: `${binaries}:${process.env['PATH']}:/usr/sbin` },
+      env: { ...process.env, PATH: `${binaries}:${options.path ?? process.env['PATH']}:/usr/sbin` },
     });
     const containerd = new Containerd(options, program, binaries);
     try {
@@ -70,6 +72,16 @@ export class Containerd {
       throw error;
     }
     return containerd;
+  }
+
+  /** Of the daemon itself, below the programs that put it into namespaces of its own. */
+  async daemonPid(): Promise<number> {
+    let pid = this.#program.pid;
+    while ((await readFile(`/proc/${pid}/comm`, 'utf8')) !== 'containerd\n') {
+      const children = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8');
+      pid = Number.parseInt(children, 10);
+    }
+    return pid;
   }
 
   get log(): string {

@@ -1,10 +1,11 @@
 // Every nasty and hostile image through the layer engine as the differ of a real containerd, on overlay.
 // test/hostile has the same on every driver without containerd. IMAGES names some of them.
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { expect } from 'vitest';
 import type { Mount } from '../../src/snapshotters/snapshotter.ts';
-import { imagesMissing, makeImages, type ImageCase } from '../hostile/images.ts';
-import { hashOf, Judge, layBait } from '../hostile/judge.ts';
+import { imagesTest } from '../hostile/images-test.ts';
+import { makeImages, type ImageCase } from '../hostile/images.ts';
+import { baitHash, Judge } from '../hostile/judge.ts';
 import { showTree } from '../hostile/show-tree.ts';
 import { temporaryFolder } from '../support/temporary.ts';
 import { RELEASES } from './containerd.ts';
@@ -14,14 +15,14 @@ import { listSnapshots, snapshots } from './steps.ts';
 const SNAPSHOTTER = 'ballast-overlay';
 const [release] = RELEASES.filter(({ name }) => name === '2.x');
 
-test.skipIf(imagesMissing !== undefined)(
+imagesTest(
   'containerd 2.x unpacks every image through the differ to the right tree, or refuses it',
   async () => {
     if (release === undefined) throw new Error('no containerd 2.x');
     await using folder = await temporaryFolder('images');
     const cases = await makeImages(folder.path, process.env['IMAGES'] ?? '*', 'archive');
     const site = await Site.withContainerd(release);
-    await using bait = await layBait();
+    const bait = await baitHash();
     await using judge = new Judge();
     const wrong: string[] = [];
     for (const image of cases) {
@@ -30,8 +31,8 @@ test.skipIf(imagesMissing !== undefined)(
       wrong.push(...complaints.map((complaint) => `${image.name}: ${complaint}`));
     }
     expect(wrong).toEqual([]);
-    expect(await hashOf(bait.path), 'the bait outside of every root').toBe(bait.hash);
-    await site.containerd.ctr('content', 'prune', 'references');
+    expect(await baitHash(), 'the bait outside of every root').toBe(bait);
+    await prune(site);
     expect(await listSnapshots(site, SNAPSHOTTER)).toEqual([]);
     await site.expectNoMounts();
   },
@@ -63,8 +64,13 @@ async function judged(
   } finally {
     // Collected before the next: containerd applies no layer whose snapshot it has.
     await site.containerd.ctr('images', 'rm', '--sync', reference).catch(() => undefined);
-    await site.containerd.ctr('content', 'prune', 'references');
+    await prune(site);
   }
+}
+
+/** A collection that runs already may be faster at a blob: that is no failure. */
+async function prune(site: Site): Promise<void> {
+  await site.containerd.ctr('content', 'prune', 'references').catch(() => undefined);
 }
 
 /** By a view that containerd knows of: it collects others. */

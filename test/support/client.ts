@@ -1,6 +1,6 @@
 import { background } from '../../src/base/context.ts';
 import type { ContentStore } from '../../src/content/content.ts';
-import type { Applier } from '../../src/diff/diff.ts';
+import type { Applier, Comparer } from '../../src/diff/diff.ts';
 import { connect as connectTo } from '../../src/grpc/proxy/connect.ts';
 import type { Snapshotter } from '../../src/snapshotters/snapshotter.ts';
 
@@ -8,6 +8,7 @@ import type { Snapshotter } from '../../src/snapshotters/snapshotter.ts';
 export interface Client extends AsyncDisposable {
   readonly content: ContentStore;
   readonly applier: Applier;
+  readonly comparer: Comparer;
   readonly snapshotter: Snapshotter;
   serving(): Promise<boolean>;
 }
@@ -17,6 +18,7 @@ export function connect(socket: string, snapshotter: string): Client {
   return {
     content: connection.content,
     applier: connection.applier,
+    comparer: connection.comparer,
     snapshotter: connection.snapshots(snapshotter),
     serving: () => connection.serving(background),
     [Symbol.asyncDispose]: () => connection[Symbol.asyncDispose](),

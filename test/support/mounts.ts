@@ -12,7 +12,7 @@ export async function performMounts(
 ): Promise<AsyncDisposable & { readonly path: string }> {
   const path = await makeTemporaryRoot('mounted');
   for (const mount of mounts) {
-    await run('mount', ['-t', mount.type, '-o', mount.options.join(','), mount.source, path]);
+    await run('sh', ['-c', 'cd "$0" && mount "$@"', ...mountArguments(mount), path]);
   }
   return {
     path,
@@ -21,6 +21,17 @@ export async function performMounts(
       await rm(path, { recursive: true, force: true });
     },
   };
+}
+
+/**
+ * Where to be, and what to say there: the kernel takes a page of options, which many layers exceed, so
+ * that their paths have to be short.
+ */
+function mountArguments({ type, source, options }: Mount): readonly string[] {
+  const text = options.join(',');
+  const layers = /(?<=lowerdir=).*?(?=\/\d+\/fs:)/.exec(text)?.[0];
+  const shortened = layers === undefined ? text : text.replaceAll(`${layers}/`, '');
+  return [layers ?? '/', '-t', type, '-o', shortened, source];
 }
 
 /** The directory that holds what was written into an active snapshot itself, or what a view shows of its parent. */
