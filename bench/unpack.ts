@@ -1,0 +1,287 @@
+// Unpacks the same image through containerd 2.x with ballast as its snapshotter, store and differ, through
+// containerd alone, and by GNU tar, in turn; made durable at the end; writes docs/performance.md.
+//
+//   npm run bench:unpack [-- --rounds 3]
+//
+// Needs debootstrap and umoci; igzip (package isal), which containerd uses where it is in its PATH.
+import { randomUUID } from 'node:crypto';
+import { access, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { bigImage, type Image } from '../test/interop/images.ts';
+import { Containerd, RELEASES } from '../test/interop/containerd.ts';
+import { Program } from '../test/interop/program.ts';
+import { loopFileSystem } from '../test/support/loop-fs.ts';
+import { run } from '../test/support/run.ts';
+import { repository } from '../test/support/temporary.ts';
+
+const { values: options } = parseArgs({ options: { rounds: { type: 'string', default: '3' } } });
+const rounds = Number(options.rounds);
+const DISK_MB = 12_288;
+const ballast = join(repository, 'bin/ballast');
+const [release] = RELEASES.filter(({ name }) => name === '2.x');
+
+interface Measured {
+  readonly wallMs: number;
+  readonly cpuMs: number;
+  /** Highest resident set of the daemons, less what they had before. */
+  readonly memoryMb: number;
+}
+
+/** One way to unpack an image into a new folder. */
+interface Way {
+  readonly name: string;
+  unpack(image: Image, folder: string, cold: boolean): Promise<Measured>;
+}
+
+const ours: Way = {
+  name: 'containerd with ballast',
+  unpack: (image, folder, cold) => throughContainerd(image, folder, { cold, ours: true }),
+};
+const withIgzip: Way = {
+  name: 'containerd, igzip',
+  unpack: (image, folder, cold) => throughContainerd(image, folder, { cold, ours: false }),
+};
+const withoutIgzip: Way = {
+  name: 'containerd',
+  unpack: (image, folder, cold) =>
+    throughContainerd(image, folder, { cold, ours: false, hidden: 'igzip' }),
+};
+const tar: Way = { name: 'tar xzf', unpack: byTar };
+
+interface Through {
+  readonly cold: boolean;
+  readonly ours: boolean;
+  /** A program that containerd is not to find. */
+  readonly hidden?: string;
+}
+
+async function throughContainerd(
+  image: Image,
+  folder: string,
+  { cold, ours: isOurs, hidden }: Through,
+): Promise<Measured> {
+  if (release === undefined) throw new Error('no containerd 2.x');
+  const namespace = `bench-${randomUUID()}`;
+  const program = isOurs ? await startBallast(folder) : undefined;
+  const dropIn = program === undefined ? 'version = 2\n' : await printed(folder);
+  await using hiding = await pathWithout(hidden);
+  const started = { release, folder, namespace, dropIn, path: hiding.path };
+  const containerd = await Containerd.start(started);
+  try {
+    const daemons = [await containerd.daemonPid(), ...(program === undefined ? [] : [program.pid])];
+    const { archive, baseName, reference } = image;
+    await containerd.ctr('images', 'import', '--no-unpack', '--base-name', baseName, archive);
+    const target = join(folder, 'target');
+    await mkdir(target);
+    const snapshotter = isOurs ? 'ballast-overlay' : 'overlayfs';
+    const mount = ['mount', '--snapshotter', snapshotter, reference, target];
+    return await measured(folder, daemons, cold, async () => {
+      await containerd.ctr('images', ...mount);
+    });
+  } finally {
+    await containerd.stop();
+    await program?.stop('SIGKILL');
+  }
+}
+
+const config = (folder: string): string => join(folder, 'ballast-config.toml');
+
+async function startBallast(folder: string): Promise<Program> {
+  await writeFile(
+    config(folder),
+    `root = "${folder}/ballast"\n[plugin]\nsocket = "${folder}/ballast.sock"\n[snapshotter.ballast-overlay]\ndriver = "overlay"\n`,
+  );
+  const program = new Program(ballast, ['serve', '--config', config(folder)]);
+  await program.says(/"serving"/);
+  return program;
+}
+
+const printed = (folder: string): Promise<string> =>
+  run(ballast, [
+    ...'config print containerd --version 2.x --content --differ --config'.split(' '),
+    config(folder),
+  ]);
+
+/** PATH with a folder of links in the place of each that holds the program. */
+async function pathWithout(program?: string): Promise<AsyncDisposable & { readonly path: string }> {
+  const folders = (process.env['PATH'] ?? '').split(delimiter);
+  const made: string[] = [];
+  const replaced = program === undefined ? folders : [];
+  for (const folder of program === undefined ? [] : folders) {
+    if (program === undefined || !(await exists(join(folder, program)))) {
+      replaced.push(folder);
+      continue;
+    }
+    const links = await mkdtemp(join(tmpdir(), 'path-'));
+    made.push(links);
+    const names = (await readdir(folder)).filter((name) => name !== program);
+    await run('ln', ['-s', ...names.map((name) => join(folder, name)), links]);
+    replaced.push(links);
+  }
+  return {
+    path: replaced.join(delimiter),
+    async [Symbol.asyncDispose]() {
+      for (const folder of made) await rm(folder, { recursive: true });
+    },
+  };
+}
+
+const exists = (path: string): Promise<boolean> =>
+  access(path).then(
+    () => true,
+    () => false,
+  );
+
+async function byTar(image: Image, folder: string, cold: boolean): Promise<Measured> {
+  const target = join(folder, 'target');
+  await mkdir(target);
+  const layers = await layerFiles(image);
+  return measured(folder, [], cold, async () => {
+    for (const layer of layers) await run('tar', ['-xzf', layer, '-C', target]);
+  });
+}
+
+/** In order; as files of the layout. */
+async function layerFiles({ layout }: Image): Promise<readonly string[]> {
+  const blob = async (path: string): Promise<unknown> => JSON.parse(await readFile(path, 'utf8'));
+  const pathOf = (descriptor: unknown): string =>
+    join(layout, 'blobs', String(field(descriptor, 'digest')).replace(':', '/'));
+  const index = await blob(join(layout, 'index.json'));
+  const [manifest] = list(field(index, 'manifests'));
+  return list(field(await blob(pathOf(manifest)), 'layers')).map(pathOf);
+}
+
+const field = (value: unknown, name: string): unknown =>
+  typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined;
+const list = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : []);
+
+/** Wall and CPU time of the work and of a sync of the file system behind it. */
+async function measured(
+  folder: string,
+  daemons: readonly number[],
+  cold: boolean,
+  work: () => Promise<void>,
+): Promise<Measured> {
+  await run('sync', []);
+  if (cold) await writeFile('/proc/sys/vm/drop_caches', '3');
+  const before = await Promise.all(daemons.map(residentMb));
+  for (const pid of daemons) await writeFile(`/proc/${pid}/clear_refs`, '5');
+  const [cpu, began] = [await cpuMs(daemons), performance.now()];
+  await work();
+  await run('sync', ['-f', folder]);
+  const wallMs = performance.now() - began;
+  const peaks = await Promise.all(daemons.map((pid) => statusMb(pid, 'VmHWM')));
+  const memoryMb = sum(peaks) - sum(before);
+  return { wallMs, cpuMs: (await cpuMs(daemons)) - cpu, memoryMb };
+}
+
+const residentMb = (pid: number): Promise<number> => statusMb(pid, 'VmRSS');
+
+async function statusMb(pid: number, name: string): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8');
+  return Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(status)?.[1]) / 1024;
+}
+
+/** Of the daemons with the programs they ran, and of ours: tar is a child of this process. */
+async function cpuMs(pids: readonly number[]): Promise<number> {
+  let ticks = 0;
+  for (const pid of pids.length === 0 ? [process.pid] : pids) {
+    const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
+    // utime, stime, cutime, cstime behind the name, which may hold blanks. proc(5)
+    const fields = stat
+      .slice(stat.lastIndexOf(')') + 2)
+      .split(' ')
+      .map(Number);
+    ticks += sum(fields.slice(11, 15));
+  }
+  return ticks * 10;
+}
+
+const sum = (values: readonly number[]): number => values.reduce((total, one) => total + one, 0);
+const median = (values: readonly number[]): number =>
+  values.toSorted((one, other) => one - other)[values.length >> 1] ?? Number.NaN;
+
+/** On a file system in memory, or on the disk that /var/tmp is on. */
+async function inFolder<T>(disk: 'memory' | 'disk', work: (folder: string) => Promise<T>) {
+  if (disk === 'memory') {
+    await using made = await loopFileSystem('ext4', DISK_MB);
+    return await work(made.path);
+  }
+  const folder = await mkdtemp('/var/tmp/unpack-');
+  try {
+    return await work(folder);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+interface Figures {
+  readonly what: string;
+  readonly way: string;
+  readonly measured: Measured;
+}
+
+async function compare(
+  what: string,
+  image: Image,
+  { disk, cold, ways }: { disk: 'memory' | 'disk'; cold: boolean; ways: readonly Way[] },
+): Promise<readonly Figures[]> {
+  const all = new Map<string, Measured[]>(ways.map(({ name }) => [name, []]));
+  for (let round = 0; round < rounds; round++) {
+    for (const way of ways) {
+      const one = await inFolder(disk, (folder) => way.unpack(image, folder, cold));
+      all.get(way.name)?.push(one);
+      process.stdout.write(`${what}: ${way.name} ${Math.round(one.wallMs)} ms\n`);
+    }
+  }
+  return [...all].map(([way, times]) => ({
+    what,
+    way,
+    measured: {
+      wallMs: median(times.map(({ wallMs }) => wallMs)),
+      cpuMs: median(times.map(({ cpuMs: ms }) => ms)),
+      memoryMb: median(times.map(({ memoryMb }) => memoryMb)),
+    },
+  }));
+}
+
+function table(figures: readonly Figures[]): string {
+  const lines = [
+    '|  |  | wall s | ours, times | CPU s | ours, times | MB more |',
+    '| --- | --- | ---: | ---: | ---: | ---: | ---: |',
+  ];
+  for (const { what, way, measured: one } of figures) {
+    const mine = figures.find((other) => other.what === what && other.way === ours.name)?.measured;
+    const times = (own: number | undefined, other: number): string =>
+      own === undefined || way === ours.name ? '' : (own / other).toFixed(2);
+    lines.push(
+      `| ${what} | ${way} | ${(one.wallMs / 1000).toFixed(2)} | ${times(mine?.wallMs, one.wallMs)} | ${(one.cpuMs / 1000).toFixed(2)} | ${times(mine?.cpuMs, one.cpuMs)} | ${way === tar.name ? '' : Math.round(one.memoryMb)} |`,
+    );
+  }
+  return lines.join('\n');
+}
+
+const one = await bigImage('one layer');
+const twelve = await bigImage('twelve layers');
+const every = [ours, withIgzip, withoutIgzip, tar];
+const figures: Figures[] = [];
+for (const disk of ['memory', 'disk'] as const) {
+  for (const cold of [true, false]) {
+    const where = `${disk === 'memory' ? 'ext4 in memory' : 'the real disk'}, ${cold ? 'cold' : 'warm'}`;
+    figures.push(
+      ...(await compare(`one layer, ${where}`, one, { disk, cold, ways: every })),
+      ...(await compare(`12 layers, ${where}`, twelve, { disk, cold, ways: [ours, withoutIgzip] })),
+    );
+  }
+}
+const [begin, end] = ['<!-- begin unpack -->', '<!-- end unpack -->'];
+const document = join(repository, 'docs/performance.md');
+const text = await readFile(document, 'utf8');
+const [from, to] = [text.indexOf(begin) + begin.length, text.indexOf(end)];
+if (to < from) throw new Error(`docs/performance.md lacks the markers ${begin} and ${end}`);
+const heading = `Medians over ${rounds} interleaved rounds.`;
+const result = `${text.slice(0, from)}\n${heading}\n\n${table(figures)}\n\n${text.slice(to)}`;
+await writeFile(document, result);
+process.stdout.write(`${table(figures)}\n`);
