@@ -91,7 +91,7 @@ const config = (folder: string): string => join(folder, 'ballast-config.toml');
 async function startBallast(folder: string): Promise<Program> {
   await writeFile(
     config(folder),
-    `root = "${folder}/ballast"\n[plugin]\nsocket = "${folder}/ballast.sock"\n[snapshotter.ballast-overlay]\ndriver = "overlay"\n`,
+    `root = "${folder}/ballast"\ncontainerd_address = "${folder}/containerd.sock"\n[plugin]\nsocket = "${folder}/ballast.sock"\n[snapshotter.ballast-overlay]\ndriver = "overlay"\n`,
   );
   const program = new Program(ballast, ['serve', '--config', config(folder)]);
   await program.says(/"serving"/);

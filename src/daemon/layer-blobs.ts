@@ -4,11 +4,14 @@ import type { RequestContext } from '../base/context.ts';
 import { isOpError } from '../base/errors.ts';
 import type { LocalContentStore } from '../content/local-store.ts';
 import type { BlobSources } from '../diff/apply/threaded-applier.ts';
-import type { BlobTargets } from '../diff/compare/threaded-comparer.ts';
+import type { BlobTarget, BlobTargets } from '../diff/compare/threaded-comparer.ts';
 import { connectStore, type ContainerdStore } from '../grpc/proxy/containerd-store.ts';
 
-/** How long a blob has to be packed, and then to be labelled by who asked for it. */
-const LEASE_NS = 60n * 60n * 1_000_000_000n;
+const MINUTE_NS = 60n * 1_000_000_000n;
+/** How long a layer may take to be packed; what a crash leaves in containerd goes then. */
+const PACKING_NS = 60n * MINUTE_NS;
+/** How long a blob has to be labelled by who asked for it; nobody else can collect it before. */
+const LABELLING_NS = 2n * MINUTE_NS;
 
 /** Where the blobs of layers are: in our own store, and in that of a containerd that we serve. */
 export interface LayerBlobs extends BlobSources, BlobTargets, Disposable {}
@@ -32,21 +35,36 @@ export function layerBlobs(
     // Its callers look for a blob in containerd's records, which know nothing of what is put into ours.
     targetFor: async (ctx) =>
       containerd === undefined
-        ? { content: own, ctx }
-        : { content: containerd.content, ctx: await leased(ctx, containerd, clock) },
+        ? { content: own, ctx, release: async () => undefined }
+        : leasedTarget(ctx, containerd, clock),
     [Symbol.dispose]: () => containerd?.[Symbol.dispose](),
   };
 }
 
 /** Nobody has a reference to the blob yet, and containerd does not tell us its caller's lease. */
-async function leased(
+async function leasedTarget(
   ctx: RequestContext,
   containerd: ContainerdStore,
   clock: Clock,
-): Promise<RequestContext> {
-  if (ctx.leaseId !== undefined) return ctx;
-  const leaseId = `ballast-diff-${randomUUID()}`;
-  const expire = new Date(Number((clock.now() + LEASE_NS) / 1_000_000n)).toISOString();
-  await containerd.createLease(ctx, leaseId, new Map([['containerd.io/gc.expire', expire]]));
-  return { signal: ctx.signal, namespace: ctx.namespace, leaseId };
+): Promise<BlobTarget> {
+  const { content } = containerd;
+  if (ctx.leaseId !== undefined) return { content, ctx, release: async () => undefined };
+  const lease = async (within: RequestContext, ns: bigint): Promise<string> => {
+    const id = `ballast-diff-${randomUUID()}`;
+    const expire = new Date(Number((clock.now() + ns) / 1_000_000n)).toISOString();
+    await containerd.createLease(within, id, new Map([['containerd.io/gc.expire', expire]]));
+    return id;
+  };
+  const packing = await lease(ctx, PACKING_NS);
+  return {
+    content,
+    ctx: { signal: ctx.signal, namespace: ctx.namespace, leaseId: packing },
+    release: async (within, digest) => {
+      if (digest !== undefined) {
+        const labelling = await lease(within, LABELLING_NS);
+        await containerd.addToLease(within, labelling, digest);
+      }
+      await containerd.deleteLease(within, packing);
+    },
+  };
 }

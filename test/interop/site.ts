@@ -135,8 +135,9 @@ export class Site {
   }
 }
 
-const ballastConfig = ({ root, socket, btrfs }: Site): string => `
+const ballastConfig = ({ folder, root, socket, btrfs }: Site): string => `
 root = "${root}"
+containerd_address = "${folder}/containerd.sock"
 [plugin]
 socket = "${socket}"
 [snapshotter.ballast-overlay]

@@ -18,8 +18,15 @@ export async function importImage(
   await site.containerd.ctr('images', 'import', ...flags, ...names, image.archive);
 }
 
-/** Removes what containerd knows of images, and lets it collect what only those needed. */
+/**
+ * Removes what containerd knows of images, and lets it collect what only those needed; a layer that was made
+ * for somebody would else be kept for some minutes.
+ */
 export async function removeImage(site: Site, image: Image): Promise<void> {
+  const leases = (await site.containerd.ctr('leases', 'ls', '--quiet')).split('\n');
+  const ours = leases.filter((lease) => lease.startsWith('ballast-diff-'));
+  if (ours.length > 0) await site.containerd.ctr('leases', 'rm', ...ours);
+
   await site.containerd.ctr('images', 'rm', '--sync', image.reference);
   await site.containerd.ctr('content', 'prune', 'references');
 }

@@ -8,7 +8,7 @@ import { background, type RequestContext } from '../../src/base/context.ts';
 import { NO_LABELS, type Labels } from '../../src/base/labels.ts';
 import type { ContentStore } from '../../src/content/content.ts';
 import { labelsFromWire } from '../../src/grpc/convert/labels.ts';
-import { containerd } from '../../src/grpc/gen/wire.js';
+import { containerd, google } from '../../src/grpc/gen/wire.js';
 import { unary, type Service } from '../../src/grpc/service.ts';
 import { contentService } from '../../src/grpc/services/content.ts';
 import { openInProcess } from '../contract/in-process.ts';
@@ -17,7 +17,9 @@ import { serveAll } from '../support/served.ts';
 import { temporaryFolder } from '../support/temporary.ts';
 import { DEFAULTS, differences, inside } from './site.ts';
 
-const { CreateRequest, CreateResponse } = containerd.services.leases.v1;
+const { AddResourceRequest, CreateRequest, CreateResponse, DeleteRequest } =
+  containerd.services.leases.v1;
+const { Empty } = google.protobuf;
 
 interface Seen {
   readonly call: string;
@@ -38,19 +40,33 @@ const noting = (content: ContentStore, seen: Seen[]): ContentStore =>
     },
   });
 
-const leases = (made: Map<string, Labels>): Service => ({
+/** A lease that is there: when it expires, and what was added to it by name. */
+interface Lease {
+  readonly labels: Labels;
+  readonly resources: string[];
+}
+
+const leases = (made: Map<string, Lease>): Service => ({
   name: 'containerd.services.leases.v1.Leases',
   methods: {
     Create: unary(CreateRequest, CreateResponse, async (ctx, { id, labels }) => {
       expect(ctx.namespace).toBe('theirs');
-      made.set(id, labelsFromWire(labels));
+      made.set(id, { labels: labelsFromWire(labels), resources: [] });
       return { lease: { id } };
+    }),
+    AddResource: unary(AddResourceRequest, Empty, async (_ctx, { id, resource }) => {
+      made.get(id)?.resources.push(`${resource?.type} ${resource?.id}`);
+      return {};
+    }),
+    Delete: unary(DeleteRequest, Empty, async (_ctx, { id }) => {
+      made.delete(id);
+      return {};
     }),
   },
 });
 
 test('with a containerd, layers go to its store under a lease that expires, and come from there', async () => {
-  const [seen, made] = [new Array<Seen>(), new Map<string, Labels>()];
+  const [seen, made] = [new Array<Seen>(), new Map<string, Lease>()];
   await using folder = await temporaryFolder('containerd');
   await using theirs = await openInProcess('native');
   await using served = await serveAll([contentService(noting(theirs.content, seen)), leases(made)]);
@@ -67,11 +83,19 @@ test('with a containerd, layers go to its store under a lease that expires, and 
   const layer = await comparer.compare(ctx, [], mounts, { ...DEFAULTS, ref: 'ref' });
   await expect(content.info(ctx, layer.digest)).rejects.toMatchObject({ code: 'NotFound' });
   expect((await theirs.content.info(ctx, layer.digest)).size).toBe(layer.size);
-  const [[id = '', labels = NO_LABELS] = []] = made;
+  const [written] = seen.filter(({ call }) => call === 'writer');
+  expect(written).toMatchObject({
+    namespace: 'theirs',
+    leaseId: expect.stringMatching(/^ballast-diff-/),
+  });
+  // The lease that it was written under has gone; a short one keeps it until its caller has labelled it.
+  const [lease] = made.values();
   expect(made.size).toBe(1);
-  expect(seen).toContainEqual({ call: 'writer', namespace: 'theirs', leaseId: id });
-  const aheadMs = Date.parse(labels.get('containerd.io/gc.expire') ?? '') - Date.now();
+  expect(made.has(written?.leaseId ?? '')).toBe(false);
+  expect(lease?.resources).toEqual([`content ${layer.digest}`]);
+  const aheadMs = Date.parse(lease?.labels.get('containerd.io/gc.expire') ?? '') - Date.now();
   expect(aheadMs).toBeGreaterThan(60_000);
+  expect(aheadMs).toBeLessThan(180_000);
   expect(await theirs.content.statuses(ctx, [])).toEqual([]);
 
   const copy = await snapshotter.prepare(ctx, 'copy', '', NO_LABELS);
@@ -86,4 +110,5 @@ test('with a containerd, layers go to its store under a lease that expires, and 
     code: 'NotFound',
   });
   expect(await theirs.content.statuses(ctx, [])).toEqual([]);
+  expect(made.size, 'a Diff that failed leaves no lease').toBe(1);
 });

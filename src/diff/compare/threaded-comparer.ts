@@ -19,6 +19,8 @@ import type { PackedLayer, PackLayer } from './pack-layer.ts';
 export interface BlobTarget {
   readonly content: ContentStore;
   readonly ctx: RequestContext;
+  /** To be told when nothing more is written: the blob that stays until its caller has labelled it, or none. */
+  release(ctx: RequestContext, blob: Digest | undefined): Promise<void>;
 }
 
 /** Where the blobs of layers go. */
@@ -70,10 +72,12 @@ export class ThreadedComparer implements Comparer, AsyncDisposable {
       const labels = new Map(options.labels);
       labels.set(UNCOMPRESSED, digestOf('sha256', packed.diffHex));
       await commit(target, open, digest, labels);
+      await target.release(target.ctx, digest);
       return { mediaType, digest, size: packed.blobBytes };
     } catch (error) {
       // The first failure counts; what is left then goes when the store is cleaned up.
       await target.content.abort(target.ctx, ref).catch(() => undefined);
+      await target.release(target.ctx, undefined).catch(() => undefined);
       throw error;
     }
   }
@@ -108,12 +112,12 @@ export class ThreadedComparer implements Comparer, AsyncDisposable {
 }
 
 /** The same target, for a while longer than its request. */
-function lingering({ content, ctx }: BlobTarget): BlobTarget {
+function lingering({ content, ctx, release }: BlobTarget): BlobTarget {
   const ended = new AbortController();
   const end = (): void => void setTimeout(() => ended.abort(ctx.signal.reason), GRACE_MS).unref();
   ctx.signal.addEventListener('abort', end, { once: true });
   const { namespace, leaseId } = ctx;
-  return { content, ctx: { signal: ended.signal, namespace, leaseId } };
+  return { content, ctx: { signal: ended.signal, namespace, leaseId }, release };
 }
 
 async function pour(blob: Ring, writer: Writer): Promise<void> {

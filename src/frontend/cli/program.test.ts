@@ -31,6 +31,7 @@ async function ballast(...argv: readonly string[]) {
     defaultConfigFile: '/etc/ballast/config.toml',
     loadConfig: (file) => {
       if (file === 'wrong') throw new OpError('InvalidArgument', 'wrong:7: no good');
+      if (file === 'connected') return { ...CONFIG, containerdAddress: '/run/c.sock' };
       return file === 'empty' ? { ...CONFIG, snapshotters: new Map() } : CONFIG;
     },
     capabilitiesOf: ({ driver }) => (driver === 'overlay' ? ['remap-ids'] : []),
@@ -161,8 +162,8 @@ test('config print --content takes the place of the built-in store, with a warni
 });
 
 test("config print --differ puts our layer engine before containerd's own", async () => {
-  const print = (version: string) =>
-    ballast('config', 'print', 'containerd', '--version', version, '--differ');
+  const print = (version: string, config = 'connected') =>
+    ballast('config', 'print', 'containerd', '--version', version, '--differ', '--config', config);
   for (const version of ['1.7', '2.x']) {
     const { out } = await print(version);
     expect(parse(out)).toMatchObject({
@@ -180,6 +181,7 @@ test("config print --differ puts our layer engine before containerd's own", asyn
     });
   }
   expect((await print('1.6')).err).toContain('knows no differs');
+  expect((await print('2.x', 'other')).err).toContain('set containerd_address');
 });
 
 test('config print says what is missing', async () => {

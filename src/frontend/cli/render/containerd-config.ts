@@ -184,6 +184,12 @@ function differLines({ differ, version, config }: DropInRequest): readonly strin
   if (version === '1.6') {
     throw new OpError('InvalidArgument', '--differ: containerd 1.6 knows no differs but its own');
   }
+  if (config.containerdAddress === undefined) {
+    throw new OpError(
+      'FailedPrecondition',
+      '--differ: set containerd_address in the config: the layers that Diff makes (`docker commit`) have to be put into containerd',
+    );
+  }
   return [
     `[proxy_plugins.${toml(DIFFER_PLUGIN_NAME)}]`,
     '  type = "diff"',
