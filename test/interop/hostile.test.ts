@@ -32,7 +32,7 @@ imagesTest(
     }
     expect(wrong).toEqual([]);
     expect(await baitHash(), 'the bait outside of every root').toBe(bait);
-    await prune(site);
+    await site.containerd.ctr('content', 'prune', 'references').catch(() => undefined);
     expect(await listSnapshots(site, SNAPSHOTTER)).toEqual([]);
     await site.expectNoMounts();
   },
@@ -64,13 +64,7 @@ async function judged(
   } finally {
     // Collected before the next: containerd applies no layer whose snapshot it has.
     await site.containerd.ctr('images', 'rm', '--sync', reference).catch(() => undefined);
-    await prune(site);
   }
-}
-
-/** A collection that runs already may be faster at a blob: that is no failure. */
-async function prune(site: Site): Promise<void> {
-  await site.containerd.ctr('content', 'prune', 'references').catch(() => undefined);
 }
 
 /** By a view that containerd knows of: it collects others. */
