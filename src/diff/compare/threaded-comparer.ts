@@ -112,12 +112,17 @@ export class ThreadedComparer implements Comparer, AsyncDisposable {
 }
 
 /** The same target, for a while longer than its request. */
-function lingering({ content, ctx, release }: BlobTarget): BlobTarget {
+function lingering(target: BlobTarget): BlobTarget {
+  const { content, ctx } = target;
   const ended = new AbortController();
   const end = (): void => void setTimeout(() => ended.abort(ctx.signal.reason), GRACE_MS).unref();
   ctx.signal.addEventListener('abort', end, { once: true });
   const { namespace, leaseId } = ctx;
-  return { content, ctx: { signal: ended.signal, namespace, leaseId }, release };
+  return {
+    content,
+    ctx: { signal: ended.signal, namespace, leaseId },
+    release: (within, blob) => target.release(within, blob),
+  };
 }
 
 async function pour(blob: Ring, writer: Writer): Promise<void> {

@@ -52,11 +52,20 @@ export type Jobs<Map> = {
 export type JobName = keyof JobMap;
 
 /** One message to a thread. */
-export type JobRequest = {
-  [Name in JobName]: { readonly name: Name; readonly input: JobMap[Name]['in'] };
-}[JobName];
+export type JobRequest<Map extends Jobs<Map> = JobMap> = {
+  [Name in keyof Map]: { readonly name: Name; readonly input: Map[Name]['in'] };
+}[keyof Map];
 
 export type JobResult<Out> = { readonly output: Out } | { readonly error: EncodedError };
+
+/** What a thread answers: errors as values. */
+export async function resultOf<Out>(job: () => Out | Promise<Out>): Promise<JobResult<Out>> {
+  try {
+    return { output: await job() };
+  } catch (error) {
+    return { error: encodeError(error) };
+  }
+}
 
 /** An error as a message: structured cloning keeps neither its class nor its fields. */
 export interface EncodedError {

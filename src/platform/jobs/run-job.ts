@@ -20,6 +20,8 @@ import {
   type JobName,
   type JobMap,
   type JobRequest,
+  type JobResult,
+  resultOf,
 } from './protocol.ts';
 import { removeTree } from './remove-tree.ts';
 import { sealTrees } from './seal-trees.ts';
@@ -31,16 +33,9 @@ import { removeSubvolumes } from './subvolumes/remove-subvolumes.ts';
 
 type Output = JobMap[JobName]['out'];
 
-/** What a thread does with a message: blocking work, errors as values. */
-export async function runJob(
-  request: JobRequest,
-): Promise<{ output: Output } | { error: EncodedError }> {
-  try {
-    return { output: await run(request) };
-  } catch (error) {
-    return { error: encodeError(error) };
-  }
-}
+/** What a thread does with a message: blocking work. */
+export const runJob = (request: JobRequest): Promise<JobResult<Output>> =>
+  resultOf(() => run(request));
 
 function run({ name, input }: JobRequest): Output | Promise<Output> {
   switch (name) {
