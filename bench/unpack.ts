@@ -6,12 +6,16 @@
 // Needs debootstrap and umoci; igzip (package isal), which containerd uses where it is in its PATH.
 import { randomUUID } from 'node:crypto';
 import { access, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { homedir, tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { background } from '../src/base/context.ts';
+import { PLAIN_LAYER, type Descriptor } from '../src/diff/diff.ts';
 import { bigImage, type Image } from '../test/interop/images.ts';
 import { Containerd, RELEASES } from '../test/interop/containerd.ts';
 import { Program } from '../test/interop/program.ts';
+import type { Client } from '../test/support/client.ts';
+import { Daemon } from '../test/support/daemon.ts';
 import { loopFileSystem } from '../test/support/loop-fs.ts';
 import { run } from '../test/support/run.ts';
 import { repository } from '../test/support/temporary.ts';
@@ -20,6 +24,9 @@ const { values: options } = parseArgs({ options: { rounds: { type: 'string', def
 const rounds = Number(options.rounds);
 const DISK_MB = 12_288;
 const ballast = join(repository, 'bin/ballast');
+const ZSTD_LAYER = `${PLAIN_LAYER}+zstd`;
+const build = process.env['BUILD'] ?? join(homedir(), '.cache/ballast/conformance');
+const loadgen = join(build, 'deb/loadgen');
 const [release] = RELEASES.filter(({ name }) => name === '2.x');
 
 interface Measured {
@@ -263,6 +270,54 @@ function table(figures: readonly Figures[]): string {
   return lines.join('\n');
 }
 
+/** How long a call that needs no disk waits, in µs, alone and beside a layer that is applied or made. */
+async function waiting(image: Image): Promise<string> {
+  await using disk = await loopFileSystem('ext4', DISK_MB);
+  await using daemon = await Daemon.start({
+    root: join(disk.path, 'root'),
+    snapshotter: 'overlayfs',
+  });
+  const { client, socket } = daemon;
+  const [file = ''] = await layerFiles(image);
+  const layer = await upload(client, file);
+  const flags = ['-addr', socket, '-root-label=false'];
+  await run(loadgen, ['content-write', ...flags, ...'-n 100 -conc 4 -size 4096'.split(' ')]);
+  const lines = ['| while | median µs | p99 µs | longest µs |', '| --- | ---: | ---: | ---: |'];
+  const during = async (what: string, work: () => Promise<unknown>): Promise<void> => {
+    let isOver = false;
+    const over = work().finally(() => {
+      isOver = true;
+    });
+    const all: Record<string, number>[] = [];
+    do {
+      const info = ['content-info', ...flags, ...'-n 2000 -conc 1 -blobs 100'.split(' ')];
+      all.push(JSON.parse((await run(loadgen, info)).trim().split('\n').at(-1) ?? '{}'));
+    } while (!isOver);
+    await over;
+    const most = (name: string): number => Math.max(...all.map((one) => one[name] ?? Number.NaN));
+    const middle = median(all.map((one) => one['p50_us'] ?? Number.NaN));
+    lines.push(`| ${what} | ${Math.round(middle)} | ${most('p99_us')} | ${most('max_us')} |`);
+  };
+  await during('nothing else happens', async () => undefined);
+  const mounts = await client.snapshotter.prepare(background, 'key', '', new Map());
+  await during('a layer is applied', () => client.applier.apply(background, layer, mounts));
+  const options = { ref: '', labels: new Map(), sourceDateEpoch: undefined };
+  await during('a layer is made, zstd', () =>
+    client.comparer.compare(background, [], mounts, { ...options, mediaType: ZSTD_LAYER }),
+  );
+  return lines.join('\n');
+}
+
+async function upload(client: Client, file: string): Promise<Descriptor> {
+  const bytes = await readFile(file);
+  await using writer = await client.content.writer(background, 'layer', {});
+  for (let at = 0; at < bytes.length; at += 1 << 20) {
+    await writer.write(at, Buffer.from(bytes.subarray(at, at + (1 << 20))));
+  }
+  const digest = await writer.commit(new Map());
+  return { mediaType: `${PLAIN_LAYER}+gzip`, digest, size: bytes.length };
+}
+
 const one = await bigImage('one layer');
 const twelve = await bigImage('twelve layers');
 const every = [ours, withIgzip, withoutIgzip, tar];
@@ -281,7 +336,12 @@ const document = join(repository, 'docs/performance.md');
 const text = await readFile(document, 'utf8');
 const [from, to] = [text.indexOf(begin) + begin.length, text.indexOf(end)];
 if (to < from) throw new Error(`docs/performance.md lacks the markers ${begin} and ${end}`);
-const heading = `Medians over ${rounds} interleaved rounds.`;
-const result = `${text.slice(0, from)}\n${heading}\n\n${table(figures)}\n\n${text.slice(to)}`;
-await writeFile(document, result);
-process.stdout.write(`${table(figures)}\n`);
+const tables = `Medians over ${rounds} interleaved rounds.
+
+${table(figures)}
+
+How long Info waits, at one client, on ext4 in memory:
+
+${await waiting(one)}`;
+await writeFile(document, `${text.slice(0, from)}\n${tables}\n\n${text.slice(to)}`);
+process.stdout.write(`${tables}\n`);
