@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Clock } from '../base/clock.ts';
 import type { RequestContext } from '../base/context.ts';
-import { isOpError } from '../base/errors.ts';
+import { isOpError, OpError } from '../base/errors.ts';
 import type { LocalContentStore } from '../content/local-store.ts';
 import type { BlobSources } from '../diff/apply/threaded-applier.ts';
 import type { BlobTarget, BlobTargets } from '../diff/compare/threaded-comparer.ts';
@@ -29,6 +29,7 @@ export function layerBlobs(
         return { path: own.pathOf(digest) };
       } catch (error) {
         if (containerd === undefined || !isOpError(error, 'NotFound')) throw error;
+        requireNamespace(ctx);
         return { chunks: containerd.content.read(ctx, digest, 0, 0) };
       }
     },
@@ -48,6 +49,7 @@ async function leasedTarget(
   clock: Clock,
 ): Promise<BlobTarget> {
   const { content } = containerd;
+  requireNamespace(ctx);
   if (ctx.leaseId !== undefined) return { content, ctx, release: async () => undefined };
   const lease = async (within: RequestContext, ns: bigint): Promise<string> => {
     const id = `ballast-diff-${randomUUID()}`;
@@ -67,4 +69,13 @@ async function leasedTarget(
       await containerd.deleteLease(within, packing);
     },
   };
+}
+
+/** containerd 1.7 forwards no namespace to a differ; it asks its own one then. */
+function requireNamespace({ namespace }: RequestContext): void {
+  if (namespace !== undefined) return;
+  throw new OpError(
+    'Unimplemented',
+    'the request names no namespace, and so no content of containerd that its blob could be in',
+  );
 }

@@ -20,9 +20,9 @@ import { run } from '../support/run.ts';
 import { END, rawEntry } from '../support/tar.ts';
 import { archiveOf, madeEntries, mutated, mutations } from './archives.ts';
 
-const CASES = numberFromEnv('FUZZ_CASES', 2000);
-/** Each makes directories and a mount. */
-const TREES = Math.ceil(CASES / 4);
+const CASES = numberFromEnv('FUZZ_CASES', 10_000);
+/** Each makes directories and a mount. None has an entry of the root: overlay has its topmost one only. */
+const TREES = Math.ceil(CASES / 10);
 
 const parameters = (numRuns: number): fc.Parameters<unknown> => {
   const seed = testSeed();
@@ -66,7 +66,7 @@ test('damaged streams are inflated or refused, the same in chunks of any size', 
 });
 
 const oneOf = (words: string) => fc.constantFrom(...words.split(' '));
-const names = oneOf('a b l a/b a/c b/a l/b a/b/c l/b/c m/x ./ a/../b /b/c');
+const names = oneOf('a b l a/b a/c b/a l/b a/b/c l/b/c m/x a/../b /b/c');
 const marks = oneOf(
   '.wh.a .wh.b a/.wh.b l/.wh.b a/b/.wh.c .wh.l .wh..wh..opq a/.wh..wh..opq l/.wh..wh..opq a/b/.wh..wh..opq',
 );
@@ -94,10 +94,10 @@ type Layer = readonly { readonly type: string; readonly name: string; readonly l
 const archive = (layer: Layer, number: number): Buffer =>
   Buffer.concat([
     ...layer.map((entry, at) => {
-      const isFile = entry.type === '0';
-      const mode = isFile ? '0000640' : '0000750';
-      const uid = `000000${number}`;
-      return rawEntry({ ...entry, mode, uid }, isFile ? `layer ${number}, entry ${at}` : '');
+      // Overlay cannot change a file of a layer below under all its names: links change nothing here.
+      const mode = entry.type === '5' ? `000075${number}` : '0000640';
+      const body = entry.type === '0' ? `layer ${number}, entry ${at}` : '';
+      return rawEntry({ ...entry, mode }, body);
     }),
     END,
   ]);

@@ -9,7 +9,7 @@ import { numberFromEnv, testSeed } from '../support/random.ts';
 import { readTar, type ListedEntry, type TarListing } from '../support/read-tar.ts';
 import { archiveOf, madeEntries, mutated, mutations, withChecksums } from './archives.ts';
 
-const CASES = numberFromEnv('FUZZ_CASES', 2000);
+const CASES = numberFromEnv('FUZZ_CASES', 10_000);
 
 /** Small, so that archives of this size meet them. */
 const LIMITS: TarLimits = {

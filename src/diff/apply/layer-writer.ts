@@ -15,6 +15,7 @@ import {
   mknodat,
   O,
   openat,
+  renameat,
   seek,
   Stat,
   symlinkat,
@@ -35,6 +36,9 @@ const OPAQUE = '.wh..wh..opq';
 /** Attributes that an image may set; trusted ones are the administrator's, and overlay's. */
 const XATTR = /^(?:user|security)\.|^system\.posix_acl_(?:access|default)$/;
 const OVERLAY_XATTR = /^user\.overlay\./;
+
+/** A name that no layer can use. */
+const ASIDE = bytesOfName(`${WHITEOUT}.ballast`);
 
 interface Mark {
   readonly path: string;
@@ -241,9 +245,14 @@ export class LayerWriter implements TarSink {
     const to = this.#tree.writable(parent);
     const [source, bytes] = [bytesOfName(last), bytesOfName(name)];
     const { identity } = this.#stat.readAt(from, source);
-    if (this.#stat.findAt(to, bytes) && this.#stat.identity === identity) {
-      this.#tree.added(parent, name);
-    } else this.#place(parent, name, () => linkat(from, source, to, bytes));
+    if (!this.#stat.findAt(to, bytes)) linkat(from, source, to, bytes);
+    else if (this.#stat.identity !== identity) {
+      // What is in the way may be a directory with the file itself.
+      linkat(from, source, to, ASIDE);
+      this.#tree.remove(parent, name);
+      renameat(to, ASIDE, to, bytes);
+    }
+    this.#tree.added(parent, name);
     this.#finishLink(to, name, entry);
   }
 

@@ -6,7 +6,7 @@ import type { Bytes } from '../../platform/linux/ffi.ts';
 import { fchmod, mkdirat, mknodat, TYPE } from '../../platform/linux/files.ts';
 import { getxattr, setxattr } from '../../platform/linux/xattr.ts';
 import { bytesOfName, type Name } from './names.ts';
-import { NEW_MODE, Tree, type Directory, type Found } from './tree.ts';
+import { namesOf, NEW_MODE, pathOf, Tree, type Directory, type Found } from './tree.ts';
 
 const OPAQUE = Buffer.from('y');
 
@@ -26,6 +26,8 @@ export interface OverlayDirectories {
 export class OverlayTree extends Tree {
   readonly #opaqueName: Bytes;
   readonly #entries: EntryCopier;
+  /** Paths of files that are copies of lower ones, for links that the layer makes. */
+  readonly #copied = new Set<string>();
   /** Paths of directories in the upper one only because something below them changed. */
   readonly #implicit = new Set<string>();
   /** Times of those of them in which no name changed, only something further below. */
@@ -99,24 +101,23 @@ export class OverlayTree extends Tree {
     return { directory: known, existed: true };
   }
 
-  added(parent: Directory): void {
+  /** It may stand before a directory or a link of a lower layer, that was gone through before. */
+  added(parent: Directory, name: Name): void {
+    if (parent.lowers.length > 0) this.forget(parent, name);
     this.#untouched.delete(parent.path);
+    this.#copied.delete(pathOf(parent, name));
   }
 
-  /** What the upper directory has is the layer's. */
   whiteout(parent: Directory, name: Name): void {
-    const upper = parent.fd === undefined ? 'absent' : this.#lookupUpper(parent, name, parent.fd);
-    if (upper === 'absent') {
-      if (this.#lookupLower(parent, name) === undefined) return;
-      this.forget(parent, name);
-      mknodat(this.writable(parent), bytesOfName(name), TYPE.characterDevice, 0);
-      this.#untouched.delete(parent.path);
-    } else if (upper?.kind === 'directory') {
-      const { directory } = upper;
-      if (directory.lowers.length > 0) this.#setOpaque(directory);
-      if (this.#implicit.delete(directory.path)) this.#resetOne(directory);
-      this.#resetImplicit(`${directory.path}/`);
+    const above = parent.fd;
+    if (above !== undefined) {
+      if (this.#prune(parent, name, above)) return;
+      if (this.#lookupUpper(parent, name, above) !== 'absent') return;
     }
+    if (this.#lookupLower(parent, name) === undefined) return;
+    this.forget(parent, name);
+    mknodat(this.writable(parent), bytesOfName(name), TYPE.characterDevice, 0);
+    this.#untouched.delete(parent.path);
   }
 
   makeOpaque(directory: Directory): void {
@@ -126,7 +127,7 @@ export class OverlayTree extends Tree {
       return;
     }
     if (directory.lowers.length > 0) this.#setOpaque(directory);
-    this.#resetImplicit(`${directory.path}/`);
+    if (directory.fd !== undefined) this.#pruneAll(directory, directory.fd);
   }
 
   /** A lower file is copied to the upper directory first. */
@@ -143,6 +144,7 @@ export class OverlayTree extends Tree {
       if ((mode & TYPE.mask) === TYPE.directory || this.#isWhiteout()) return undefined;
       const fd = this.writable(directory);
       this.#entries.copy(lower, fd, bytes, this.stat.readAt(lower, bytes));
+      this.#copied.add(pathOf(directory, name));
       return fd;
     }
     return undefined;
@@ -152,19 +154,36 @@ export class OverlayTree extends Tree {
     return this.#untouched;
   }
 
-  /** What was made like a directory that is now hidden is like a missing one. */
-  #resetImplicit(below: string): void {
-    for (const path of this.#implicit) {
-      if (!path.startsWith(below)) continue;
-      this.#implicit.delete(path);
-      const directory = this.at(path);
-      if (directory !== undefined) this.#resetOne(directory);
+  /**
+   * Takes out of the upper directory what is there for lower layers' sake only, and hides those below what
+   * is the layer's. @returns whether something of the layer stays
+   */
+  #prune(parent: Directory, name: Name, above: number): boolean {
+    const upper = this.#lookupUpper(parent, name, above);
+    if (upper === 'absent' || upper === undefined) return false;
+    const path = pathOf(parent, name);
+    if (upper.kind !== 'directory') {
+      if (!this.#copied.delete(path)) return true;
+      this.remove(parent, name);
+      return false;
     }
+    const { directory } = upper;
+    const hasOwn = this.#pruneAll(directory, this.writable(directory));
+    const isImplicit = this.#implicit.delete(path);
+    if (isImplicit) this.#untouched.delete(path);
+    if (isImplicit && !hasOwn) {
+      this.remove(parent, name);
+      return false;
+    }
+    if (directory.lowers.length > 0) this.#setOpaque(directory);
+    if (isImplicit) this.reset(directory);
+    return true;
   }
 
-  #resetOne(directory: Directory): void {
-    this.#untouched.delete(directory.path);
-    this.reset(directory);
+  /** The same for all that a directory has in the upper one. */
+  #pruneAll(directory: Directory, fd: number): boolean {
+    const names = namesOf(fd);
+    return names.filter((name) => this.#prune(directory, name, fd)).length > 0;
   }
 
   #setOpaque(directory: Directory): void {
@@ -236,9 +255,9 @@ export class OverlayTree extends Tree {
   #addNew(parent: Directory, name: Name, above: number): Directory {
     const fd = this.openIn(above, name);
     fchmod(fd, NEW_MODE);
+    this.added(parent, name);
     const directory = this.add(parent, name, { fd, lowers: [], fresh: true });
     this.#implicit.delete(directory.path);
-    this.added(parent);
     return directory;
   }
 

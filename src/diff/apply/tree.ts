@@ -191,16 +191,7 @@ export abstract class Tree implements Disposable {
   protected namesIn(directory: Directory): readonly Name[] {
     const names = new Set<Name>();
     for (const fd of [directory.fd, ...directory.lowers]) {
-      if (fd === undefined) continue;
-      const again = reopen(fd);
-      try {
-        readDirectory(again, (name) => {
-          names.add(Buffer.from(name).toString('latin1', 0, name.length - 1));
-          return true;
-        });
-      } finally {
-        close(again);
-      }
+      if (fd !== undefined) for (const name of namesOf(fd)) names.add(name);
     }
     return [...names].filter((name) => this.lookup(directory, name) !== undefined);
   }
@@ -233,6 +224,7 @@ export abstract class Tree implements Disposable {
     name: Name,
     more: Pick<Directory, 'fd' | 'lowers' | 'fresh'>,
   ): Directory {
+    if (parent.children.has(name)) this.forget(parent, name);
     const path = pathOf(parent, name);
     const directory: Directory = { path, name, parent, children: new Map(), ...more };
     parent.children.set(name, directory);
@@ -241,8 +233,8 @@ export abstract class Tree implements Disposable {
 
   /** Closes a directory and all below it; paths may lead elsewhere from now on. */
   protected forget(parent: Directory, name: Name): void {
-    this.#byPath.clear();
     const directory = parent.children.get(name);
+    this.#byPath.clear();
     if (directory === undefined) return;
     parent.children.delete(name);
     const pending = [directory];
@@ -310,6 +302,21 @@ export const pathOf = ({ path }: Directory, name: Name): string =>
 
 const refusedPath = (path: string, why: string): OpError =>
   new OpError('InvalidArgument', `path ${quoteName(path)}: ${why}`);
+
+/** In the order of the directory. */
+export function namesOf(fd: number): readonly Name[] {
+  const names: Name[] = [];
+  const again = reopen(fd);
+  try {
+    readDirectory(again, (name) => {
+      names.push(Buffer.from(name).toString('latin1', 0, name.length - 1));
+      return true;
+    });
+  } finally {
+    close(again);
+  }
+  return names;
+}
 
 /** A descriptor of its own, whose place in the directory nobody else moves. */
 const reopen = (fd: number): number =>
