@@ -41,12 +41,13 @@ export interface ContainerdOptions {
 export class Containerd {
   readonly #options: ContainerdOptions;
   readonly #program: Program;
-  readonly #binaries: string;
+  /** The folder of its programs. */
+  readonly binaries: string;
 
   private constructor(options: ContainerdOptions, program: Program, binaries: string) {
     this.#options = options;
     this.#program = program;
-    this.#binaries = binaries;
+    this.binaries = binaries;
   }
 
   /** Downloads the release if need be, starts it and waits until it has loaded its plugins. */
@@ -90,12 +91,12 @@ export class Containerd {
 
   /** Runs `ctr` against it and returns what it printed. */
   ctr(...args: readonly string[]): Promise<string> {
-    return run(join(this.#binaries, 'ctr'), this.#arguments(args));
+    return run(join(this.binaries, 'ctr'), this.#arguments(args));
   }
 
   /** Runs `ctr` and keeps what it printed as a file: layers are no text. */
   async ctrInto(file: string, ...args: readonly string[]): Promise<void> {
-    const command = [join(this.#binaries, 'ctr'), ...this.#arguments(args)];
+    const command = [join(this.binaries, 'ctr'), ...this.#arguments(args)];
     await run('sh', ['-c', 'file=$1; shift; exec "$@" >"$file"', 'sh', file, ...command]);
   }
 

@@ -18,15 +18,16 @@ export async function importImage(
   await site.containerd.ctr('images', 'import', ...flags, ...names, image.archive);
 }
 
-/**
- * Removes what containerd knows of images, and lets it collect what only those needed; a layer that was made
- * for somebody would else be kept for some minutes.
- */
-export async function removeImage(site: Site, image: Image): Promise<void> {
+/** Layers that were made for somebody would else be kept for some minutes more. */
+export async function releaseMadeLayers(site: Site): Promise<void> {
   const leases = (await site.containerd.ctr('leases', 'ls', '--quiet')).split('\n');
   const ours = leases.filter((lease) => lease.startsWith('ballast-diff-'));
   if (ours.length > 0) await site.containerd.ctr('leases', 'rm', ...ours);
+}
 
+/** Removes what containerd knows of images, and lets it collect what only those needed. */
+export async function removeImage(site: Site, image: Image): Promise<void> {
+  await releaseMadeLayers(site);
   await site.containerd.ctr('images', 'rm', '--sync', image.reference);
   await site.containerd.ctr('content', 'prune', 'references');
 }
