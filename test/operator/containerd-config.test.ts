@@ -1,3 +1,5 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { RELEASES } from '../interop/containerd.ts';
 import { smallImage } from '../interop/images.ts';
@@ -104,6 +106,9 @@ test('check names the socket on which nobody answers', async () => {
     1,
     expect.stringContaining("is not containerd's socket"),
   ]);
-  const noAddress = await ballast('check', '--config', configOf(site));
+  const config = await readFile(configOf(site), 'utf8');
+  const without = join(site.folder, 'without.toml');
+  await writeFile(without, config.replace(/^containerd_address.*$/m, ''));
+  const noAddress = await ballast('check', '--config', without);
   expect(noAddress.err).toContain('by --containerd SOCKET or as containerd_address');
 });
