@@ -88,7 +88,8 @@ function* piecesOf(source: ReadLayer['source']): Iterable<Uint8Array> {
 
 /**
  * Writes the archive that comes out of the ring into the target. On disk when it returns; when it throws,
- * a target that was empty is empty again.
+ * a target that was empty is empty again. A crash leaves a part of the layer in a snapshot that is not
+ * committed: nobody was told that it is there, and whoever asked makes the snapshot anew.
  * @throws OpError InvalidArgument: a layer that is none, or wants out; Canceled; SyncFailure
  */
 export function writeLayer({ plain, target, limits, cancel }: WriteLayer): WrittenLayer {
