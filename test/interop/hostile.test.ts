@@ -27,12 +27,14 @@ imagesTest(
     const wrong: string[] = [];
     for (const image of cases) {
       const archive = join(folder.path, `${image.name}.tar`);
+      // They lie about blobs that others brought.
+      if (image.name.startsWith('lie-')) await prune(site);
       const complaints = await judged({ site, judge }, image, archive);
       wrong.push(...complaints.map((complaint) => `${image.name}: ${complaint}`));
     }
     expect(wrong).toEqual([]);
     expect(await baitHash(), 'the bait outside of every root').toBe(bait);
-    await site.containerd.ctr('content', 'prune', 'references').catch(() => undefined);
+    await prune(site);
     expect(await listSnapshots(site, SNAPSHOTTER)).toEqual([]);
     await site.expectNoMounts();
   },
@@ -65,6 +67,11 @@ async function judged(
     // Collected before the next: containerd applies no layer whose snapshot it has.
     await site.containerd.ctr('images', 'rm', '--sync', reference).catch(() => undefined);
   }
+}
+
+/** A collection that runs already may be faster at a blob: that is no failure. */
+async function prune(site: Site): Promise<void> {
+  await site.containerd.ctr('content', 'prune', 'references').catch(() => undefined);
 }
 
 /** By a view that containerd knows of: it collects others. */
