@@ -109,9 +109,7 @@ export class LayerWriter implements TarSink {
   /** Where it is, for messages. */
   get place(): string {
     const entry = this.#entry;
-    return entry === undefined
-      ? 'before its first entry'
-      : `in or behind entry ${quoteName(entry.path.toString('latin1'))}`;
+    return entry === undefined ? 'before its first entry' : `in or behind entry ${nameOf(entry)}`;
   }
 
   /** Closes what an entry that was given up left open. */
@@ -124,7 +122,7 @@ export class LayerWriter implements TarSink {
     try {
       step();
     } catch (error) {
-      const name = entry === undefined ? 'an entry' : quoteName(entry.path.toString('latin1'));
+      const name = entry === undefined ? 'an entry' : nameOf(entry);
       throw describe(error, `layer, entry ${name} at byte ${entry?.offset ?? '?'}`);
     }
   }
@@ -136,8 +134,7 @@ export class LayerWriter implements TarSink {
       throw invalid(`more than ${this.#directoriesMax} directories and whiteouts`);
     }
     const path = cleaned(entry.path);
-    const slash = path.lastIndexOf('/');
-    const [above, name] = [path.slice(0, Math.max(slash, 0)), path.slice(slash + 1)];
+    const [above, name] = split(path);
     if (isBelowWhiteout(above)) throw invalid('is below a whiteout');
     if (name.startsWith(WHITEOUT)) return this.#mark(above, name);
     if (path === '') {
@@ -235,8 +232,7 @@ export class LayerWriter implements TarSink {
 
   #link(entry: TarEntry, parent: Directory, name: Name): void {
     const path = cleaned(entry.linkPath);
-    const slash = path.lastIndexOf('/');
-    const [above, last] = [path.slice(0, Math.max(slash, 0)), path.slice(slash + 1)];
+    const [above, last] = split(path);
     const directory = this.#tree.find(above);
     const from = directory && last !== '' ? this.#tree.linkable(directory, last) : undefined;
     if (from === undefined) {
@@ -280,6 +276,15 @@ export class LayerWriter implements TarSink {
     if (entry.type !== 'symlink') lchmodat(dirfd, bytes, entry.mode);
     lutimensat(dirfd, bytes, timesOf(entry));
   }
+}
+
+/** For messages. */
+const nameOf = ({ path }: TarEntry): string => quoteName(path.toString('latin1'));
+
+/** The directory, and the name in it. */
+function split(path: string): readonly [above: string, name: Name] {
+  const slash = path.lastIndexOf('/');
+  return [path.slice(0, Math.max(slash, 0)), path.slice(slash + 1)];
 }
 
 const invalid = (why: string): OpError => new OpError('InvalidArgument', why);

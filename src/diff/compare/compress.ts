@@ -1,6 +1,6 @@
 import type { Transform } from 'node:stream';
 import { createGzip, createZstdCompress } from 'node:zlib';
-import type { Compression } from './layer-format.ts';
+import type { Compression } from '../apply/inflate.ts';
 
 /** What is compressed at once. */
 export const PIECE_BYTES = 256 * 1024;

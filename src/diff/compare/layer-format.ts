@@ -1,18 +1,18 @@
 import { OpError, quote } from '../../base/errors.ts';
-
-export type Compression = 'none' | 'gzip' | 'zstd';
+import type { Compression } from '../apply/inflate.ts';
+import { PLAIN_LAYER } from '../diff.ts';
 
 /** OCI image specification, media-types.md; Docker's image manifest, version 2, schema 2. */
 const COMPRESSIONS: ReadonlyMap<string, Compression> = new Map([
-  ['application/vnd.oci.image.layer.v1.tar', 'none'],
-  ['application/vnd.oci.image.layer.v1.tar+gzip', 'gzip'],
-  ['application/vnd.oci.image.layer.v1.tar+zstd', 'zstd'],
+  [PLAIN_LAYER, 'none'],
+  [`${PLAIN_LAYER}+gzip`, 'gzip'],
+  [`${PLAIN_LAYER}+zstd`, 'zstd'],
   ['application/vnd.docker.image.rootfs.diff.tar', 'none'],
   ['application/vnd.docker.image.rootfs.diff.tar.gzip', 'gzip'],
   ['application/vnd.docker.image.rootfs.diff.tar.zstd', 'zstd'],
 ]);
 
-const DEFAULT = 'application/vnd.oci.image.layer.v1.tar+gzip';
+const DEFAULT = `${PLAIN_LAYER}+gzip`;
 
 /**
  * @param wanted empty for the usual one

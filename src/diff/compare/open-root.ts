@@ -1,8 +1,7 @@
 import { quote } from '../../base/errors.ts';
 import { mountDetached } from '../../platform/linux/detached-mount.ts';
 import { ERRNO, fromSystemError, isErrno } from '../../platform/linux/errno.ts';
-import { close, O, openat, openDirectory } from '../../platform/linux/files.ts';
-import { bytesOfName } from '../apply/names.ts';
+import { openDirectory } from '../../platform/linux/files.ts';
 import type { Root } from './comparison.ts';
 
 /**
@@ -16,11 +15,11 @@ export function openRoot(root: Root): number {
       return opening(quote(root.path), () => openDirectory(root.path));
     case 'layers':
       return opening(`an overlay of ${root.paths.join(':')}`, () =>
-        readable(mountLayers(root.paths, root.options)),
+        mountLayers(root.paths, root.options),
       );
     case 'mount':
       return opening(`${root.type} with ${root.options.join(',')}`, () =>
-        readable(mountDetached(root.type, root.options, true)),
+        mountDetached(root.type, root.options, true),
       );
   }
 }
@@ -34,15 +33,6 @@ function mountLayers(paths: readonly string[], options: readonly string[]): numb
     if (!isErrno(error, ERRNO.EINVAL)) throw error;
     const joined = paths.map((path) => path.replaceAll(/[:\\]/g, String.raw`\$&`)).join(':');
     return mountDetached('overlay', [`lowerdir=${joined}`, ...options], true);
-  }
-}
-
-/** What a mount gives can be looked through, but not read. fsmount(2) */
-function readable(mount: number): number {
-  try {
-    return openat(mount, bytesOfName('.'), O.RDONLY | O.DIRECTORY | O.NOATIME);
-  } finally {
-    close(mount);
   }
 }
 

@@ -1,13 +1,13 @@
 import { cancellationOf, type CancelFlag } from '../../platform/jobs/cancellation.ts';
 import { startHash, type RunningHash } from '../../platform/jobs/running-hash.ts';
 import { close } from '../../platform/linux/files.ts';
+import type { Compression } from '../apply/inflate.ts';
 import { RingWriter, type Ring } from '../apply/ring.ts';
 import type { Comparison } from './comparison.ts';
 import { compress, PIECE_BYTES } from './compress.ts';
 import { failureAt } from './failure.ts';
 import { FileBodies } from './file-body.ts';
 import { LayerEntries, type EntryWithBody } from './layer-entries.ts';
-import type { Compression } from './layer-format.ts';
 import { openRoot } from './open-root.ts';
 import { Side } from './side.ts';
 import { TarPacker } from './tar-packer.ts';
