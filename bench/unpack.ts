@@ -84,9 +84,13 @@ async function throughContainerd(
     await mkdir(target);
     const snapshotter = isOurs ? 'ballast-overlay' : 'overlayfs';
     const mount = ['mount', '--snapshotter', snapshotter, reference, target];
-    return await measured(folder, daemons, cold, async () => {
-      await containerd.ctr('images', ...mount);
-    });
+    try {
+      return await measured(folder, daemons, cold, async () => {
+        await containerd.ctr('images', ...mount);
+      });
+    } finally {
+      await run('umount', [target]);
+    }
   } finally {
     await containerd.stop();
     await program?.stop('SIGKILL');

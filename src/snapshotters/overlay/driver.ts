@@ -112,15 +112,12 @@ class OverlayDriver implements SnapshotDriver {
     return this.#options.jobs.measureTree(upperOf(this.#options.folder, node.id), signal);
   }
 
-  async seal(node: SnapshotNode, signal: AbortSignal): Promise<Usage> {
+  async seal(node: SnapshotNode, signal: AbortSignal): Promise<Usage | undefined> {
     const { folder, jobs, durability } = this.#options;
     const upper = upperOf(folder, node.id);
-    const { inodes, size, uid, gid } = await jobs.sealTree(
-      upper,
-      folder,
-      durability === 'full',
-      signal,
-    );
+    const sealed = await jobs.sealTree(upper, folder, durability === 'full', signal);
+    if (sealed === undefined) return undefined;
+    const { inodes, size, uid, gid } = sealed;
     this.#owners.set(node.id, { uid, gid });
     return { inodes, size };
   }
