@@ -81,13 +81,20 @@ export class Site {
     await this.#ballast.says(/"serving"/);
   }
 
-  async startContainerd(release: Release): Promise<void> {
+  /** @param kubernetes makes config of Kubernetes' side, which is off without it, from what ballast prints */
+  async startContainerd(release: Release, kubernetes?: (printed: string) => string): Promise<void> {
     // 1.6 knows no differs of others.
     const plugins = release.name === '1.6' ? ['--content'] : ['--content', '--differ'];
     const print = ['config', 'print', 'containerd', '--version', release.name, ...plugins];
     const dropIn = await run(ballastCommand, [...print, '--config', this.#config]);
     const { folder, namespace } = this;
-    this.#containerd = await Containerd.start({ release, folder, namespace, dropIn });
+    this.#containerd = await Containerd.start({
+      release,
+      folder,
+      namespace: kubernetes === undefined ? namespace : 'k8s.io',
+      dropIn: [dropIn, kubernetes?.(dropIn)].join('\n'),
+      kubernetes: kubernetes !== undefined,
+    });
   }
 
   /** What ballast's root holds at this moment. */
