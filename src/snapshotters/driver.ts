@@ -33,7 +33,7 @@ export interface SnapshotDriver extends AsyncDisposable {
   /** Whether `repair` can make all of `node`, so that its record need not wait for `create`. */
   repairsWhole(node: SnapshotNode): boolean;
   /** `mounts` tells what `list` and `repair` have read from the disk: it is not called before. */
-  readonly mountsNeedList?: boolean;
+  mountsNeedList?(node: SnapshotNode): boolean;
   /** From memory only: no I/O. @throws OpError FailedPrecondition for what a crash took */
   mounts(node: SnapshotNode): readonly Mount[];
   /** Walks an active snapshot, in a worker. */

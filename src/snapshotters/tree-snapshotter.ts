@@ -105,8 +105,9 @@ export class TreeSnapshotter implements Snapshotter {
         `snapshot ${quote(key)} is committed and has no mounts: prepare or view a child of it`,
       );
     }
-    if (this.#driver.mountsNeedList === true) await this.#recovered;
-    return this.#driver.mounts(nodeOf(snapshot));
+    const node = nodeOf(snapshot);
+    if (this.#driver.mountsNeedList?.(node) === true) await this.#recovered;
+    return this.#driver.mounts(node);
   }
 
   prepare(
