@@ -30,7 +30,7 @@ import type { TarEntry } from './tar-entry.ts';
 import type { TarSink } from './tar-reader.ts';
 import type { Directory, Tree } from './tree.ts';
 
-const WHITEOUT = '.wh.';
+export const WHITEOUT = '.wh.';
 const OPAQUE = '.wh..wh..opq';
 
 /** Attributes that an image may set; trusted ones are the administrator's, and overlay's. */
@@ -53,6 +53,8 @@ type Times = Pick<TarEntry, 'mtime' | 'atime'>;
 export class LayerWriter implements TarSink {
   readonly #tree: Tree;
   readonly #directoriesMax: number;
+  /** A directory with what was written of the files already, by the offsets of their entries. */
+  readonly #bodies: number | undefined;
   /** Whiteouts hide layers below only, so they wait until all entries are there. */
   readonly #marks: Mark[] = [];
   /** By path; they come last, as what is put into a directory changes them. */
@@ -65,9 +67,11 @@ export class LayerWriter implements TarSink {
   #position = 0;
   #entry: TarEntry | undefined;
 
-  constructor(tree: Tree, limits: Pick<TarLimits, 'directoriesMax'>) {
+  /** @param bodies no bodies come: files are linked from this open directory, by the offsets of their entries */
+  constructor(tree: Tree, limits: Pick<TarLimits, 'directoriesMax'>, bodies?: number) {
     this.#tree = tree;
     this.#directoriesMax = limits.directoriesMax;
+    this.#bodies = bodies;
   }
 
   /** @throws OpError InvalidArgument naming the entry and what is wrong with it */
@@ -108,8 +112,7 @@ export class LayerWriter implements TarSink {
 
   /** Where it is, for messages. */
   get place(): string {
-    const entry = this.#entry;
-    return entry === undefined ? 'before its first entry' : `in or behind entry ${nameOf(entry)}`;
+    return placeBehind(this.#entry);
   }
 
   /** Closes what an entry that was given up left open. */
@@ -122,8 +125,7 @@ export class LayerWriter implements TarSink {
     try {
       step();
     } catch (error) {
-      const name = entry === undefined ? 'an entry' : nameOf(entry);
-      throw describe(error, `layer, entry ${name} at byte ${entry?.offset ?? '?'}`);
+      throw describeAt(entry, error);
     }
   }
 
@@ -133,12 +135,9 @@ export class LayerWriter implements TarSink {
     if (this.#directoryTimes.size + this.#marks.length >= this.#directoriesMax) {
       throw invalid(`more than ${this.#directoriesMax} directories and whiteouts`);
     }
-    const path = cleaned(entry.path);
-    const [above, name] = split(path);
-    if (isBelowWhiteout(above)) throw invalid('is below a whiteout');
+    const [above, name] = placeOf(entry);
     if (name.startsWith(WHITEOUT)) return this.#mark(above, name);
-    if (path === '') {
-      if (entry.type !== 'directory') throw invalid('the root cannot be anything but a directory');
+    if (name === '') {
       this.#rootEntry = entry;
       this.#directoryTimes.delete('');
       return;
@@ -151,10 +150,7 @@ export class LayerWriter implements TarSink {
       this.#marks.push({ path, name: undefined });
       return;
     }
-    const hidden = name.slice(WHITEOUT.length);
-    if (hidden === '' || hidden === '.' || hidden === '..') {
-      throw invalid('a whiteout of nothing, or of a directory that holds it');
-    }
+    const hidden = hiddenBy(name);
     // aufs kept its own things under such names.
     if (!hidden.startsWith(WHITEOUT)) this.#marks.push({ path, name: hidden });
   }
@@ -183,6 +179,7 @@ export class LayerWriter implements TarSink {
       case 'directory':
         return this.#makeDirectory(entry, parent, name);
       case 'file':
+        if (this.#bodies !== undefined) return this.#linkBody(this.#bodies, entry, parent, name);
         this.#file = this.#place(parent, name, () =>
           openat(fd, bytes, O.WRONLY | O.CREAT | O.EXCL | O.NOFOLLOW, entry.mode & 0o777),
         );
@@ -252,6 +249,20 @@ export class LayerWriter implements TarSink {
     this.#finishLink(to, name, entry);
   }
 
+  #linkBody(bodies: number, entry: TarEntry, parent: Directory, name: Name): void {
+    const from = bytesOfName(String(entry.offset));
+    const to = this.#tree.writable(parent);
+    this.#place(parent, name, () => linkat(bodies, from, to, bytesOfName(name)));
+    const fd = openat(bodies, from, O.RDONLY | O.NOFOLLOW);
+    try {
+      // Of an attempt before it may have the mode that a link gave it.
+      fchmod(fd, entry.mode);
+      this.#finishOpen(fd, entry);
+    } finally {
+      close(fd);
+    }
+  }
+
   /** The last entry of a file counts, but for its extended attributes, which links do not carry. */
   #finishLink(dirfd: number, name: Name, entry: TarEntry): void {
     const bytes = bytesOfName(name);
@@ -280,6 +291,41 @@ export class LayerWriter implements TarSink {
 
 /** For messages. */
 const nameOf = ({ path }: TarEntry): string => quoteName(path.toString('latin1'));
+
+/** Where a reader of entries is that came to this one. */
+export const placeBehind = (entry: TarEntry | undefined): string =>
+  entry === undefined ? 'before its first entry' : `in or behind entry ${nameOf(entry)}`;
+
+/** What went wrong with an entry, as an OpError where it was expected to. */
+export function describeAt(entry: TarEntry | undefined, error: unknown): Error {
+  const name = entry === undefined ? 'an entry' : nameOf(entry);
+  return describe(error, `layer, entry ${name} at byte ${entry?.offset ?? '?'}`);
+}
+
+/**
+ * The directory that an entry names, and the name in it, empty for the root.
+ * @throws OpError InvalidArgument for what cannot be in any tree
+ */
+export function placeOf({ path, type }: TarEntry): readonly [above: string, name: Name] {
+  const [above, name] = split(cleaned(path));
+  if (isBelowWhiteout(above)) throw invalid('is below a whiteout');
+  if (name === '' && type !== 'directory') {
+    throw invalid('the root cannot be anything but a directory');
+  }
+  return [above, name];
+}
+
+/**
+ * What a whiteout hides.
+ * @throws OpError InvalidArgument
+ */
+export function hiddenBy(whiteout: Name): Name {
+  const hidden = whiteout.slice(WHITEOUT.length);
+  if (hidden === '' || hidden === '.' || hidden === '..') {
+    throw invalid('a whiteout of nothing, or of a directory that holds it');
+  }
+  return hidden;
+}
 
 /** The directory, and the name in it. */
 function split(path: string): readonly [above: string, name: Name] {
