@@ -144,7 +144,8 @@ export class TreeSnapshotter implements Snapshotter {
       const snapshot = this.#activeToCommit(key);
       const newParent = this.#parentAtCommit(snapshot, parent);
       using _hold = newParent === undefined ? undefined : this.#tree.holdAsParent(newParent);
-      const usage = await this.#driver.seal(nodeOf(snapshot), ctx.signal);
+      const final = nodeOf({ ...snapshot, parent: newParent });
+      const usage = await this.#driver.seal(final, ctx.signal);
       await this.#metadata.update((tx) => {
         const now = this.#clock.now();
         this.#tree.change(tx, snapshot, {
@@ -284,6 +285,12 @@ export class TreeSnapshotter implements Snapshotter {
       throw new OpError(
         'FailedPrecondition',
         `parent ${quote(parentName)} is ${parent.kind}, not committed`,
+      );
+    }
+    if (this.#driver.rebases !== true) {
+      throw new OpError(
+        'FailedPrecondition',
+        `snapshot ${quote(snapshot.name)} was prepared without a parent and has none of its files: this snapshotter cannot rebase it to ${quote(parentName)}; prepare it on that parent`,
       );
     }
     return parent;
