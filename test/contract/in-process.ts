@@ -20,9 +20,12 @@ export interface InProcess extends Opened {
 }
 
 /** The stores of a daemon without its sockets. */
-export async function openInProcess(driver: string): Promise<InProcess> {
+export async function openInProcess(
+  driver: string,
+  root = rootFor(driver, 'contract'),
+): Promise<InProcess> {
   await using stack = new AsyncDisposableStack();
-  const folder = stack.use(await rootFor(driver, 'contract'));
+  const folder = stack.use(await root);
   const flags = { socket: '/unused', root: folder.path, snapshotter: driver };
   const stores = stack.use(
     await compose(configFromFlags(flags, drivers), {

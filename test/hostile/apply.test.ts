@@ -13,7 +13,7 @@ import type { ImageLayer } from '../../src/diff/unpack.ts';
 import { openInProcess } from '../contract/in-process.ts';
 import { collect } from '../support/collect.ts';
 import { Daemon, DRIVERS } from '../support/daemon.ts';
-import { rootFor } from '../support/loop-fs.ts';
+import { loopFileSystem, rootFor } from '../support/loop-fs.ts';
 import { within } from '../support/patience.ts';
 import { END } from '../support/tar.ts';
 import { temporaryFolder } from '../support/temporary.ts';
@@ -42,19 +42,22 @@ for (const driver of DRIVERS) {
   );
 }
 
+/** These are about the order of things, not about the disk, which would double their time. */
+const inMemory = () => loopFileSystem('ext4', 4096);
+
 imagesTest(
   `overlayfs: the same where the layers of ${cases.length} images are applied at the same time`,
   async () => {
-    await using engine = await openInProcess('overlayfs');
+    await using engine = await openInProcess('overlayfs', inMemory());
     await judgeAll(engine, { canRebase: true });
   },
   600_000,
 );
 
 imagesTest(
-  `overlayfs: the same where a client with the calls of containerd 2.2 has something below all layers`,
+  'overlayfs: the same where a client with the calls of containerd 2.2 has something below all layers',
   async () => {
-    await using root = await rootFor('overlayfs', 'hostile');
+    await using root = await inMemory();
     await using daemon = await Daemon.start({ root: root.path, snapshotter: 'overlayfs' });
     await judgeAll(daemon.client, { canRebase: true, base: NOTHING });
     expect(daemon.stderr).not.toMatch(/defect/);
