@@ -132,8 +132,19 @@ function rebased(target: TreeTarget & { kind: 'overlay' }, layer: Buffer): boole
     reader.finish();
     stage.finish();
     stage.keep(digestOf('sha256', '0'.repeat(64)));
-    const owner = { uid: 0, gid: 0 };
-    rebaseLayers({ ...target, staged, owner, limits: TAR_LIMITS, cancel: makeCancelFlag() });
+    const more = {
+      staged,
+      owner: { uid: 0, gid: 0 },
+      limits: TAR_LIMITS,
+      cancel: makeCancelFlag(),
+    };
+    try {
+      // As if somebody had tried another parent before.
+      if (layer.length % 1024 === 0) rebaseLayers({ ...target, lowers: [], ...more });
+    } catch (error) {
+      if (!isOpError(error, 'InvalidArgument')) throw error;
+    }
+    rebaseLayers({ ...target, ...more });
     return true;
   } catch (error) {
     if (!isOpError(error, 'InvalidArgument')) throw error;

@@ -224,6 +224,27 @@ test('what does not fit the parent is refused at Commit, which leaves nothing an
   expect(await site.differsFromSequential('name', ABOVE)).toBe('');
 });
 
+test('what a rebase that was refused did to a file is undone by the next', async () => {
+  await using site = await Site.start();
+  const base = await site.base();
+  // There a link of the layer is one to its own file, here it is one to a file of the base.
+  const other = await site.unpack(
+    [await site.layer(archive([{ name: 'lib', type: '2', link: 'own' }]))],
+    false,
+  );
+  const plain = archive(
+    file('own/old'),
+    [{ name: 'twin', type: '1', link: 'lib/old', mode: '0004600', uid: '0000007' }],
+    [{ name: 'other twin', type: '1', link: 'usr/lib/old' }],
+  );
+  await site.staged('key', plain);
+  await expect(site.commit('name', 'key', other)).rejects.toMatchObject({
+    message: expect.stringContaining('"other twin"'),
+  });
+  await site.commit('name', 'key', base);
+  expect(await site.differsFromSequential('name', plain)).toBe('');
+});
+
 test('what fits no parent is refused at Apply, and nothing of it stays', async () => {
   await using site = await Site.start();
   const mounts = await site.snapshotter.prepare(background, 'key', '', PARENT_COMES);

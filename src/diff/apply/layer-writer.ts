@@ -46,6 +46,14 @@ interface Mark {
   readonly name: Name | undefined;
 }
 
+/** Files that are written and finished already, by the offsets of their entries: they are linked into the tree. */
+interface Bodies {
+  /** Open. */
+  readonly directory: number;
+  /** False where a layer was about to be written from them before: links may have given them other modes and owners. */
+  readonly areNew: boolean;
+}
+
 /** A small part of an entry: there may be very many. */
 type Times = Pick<TarEntry, 'mtime' | 'atime'>;
 
@@ -53,22 +61,20 @@ type Times = Pick<TarEntry, 'mtime' | 'atime'>;
 export class LayerWriter implements TarSink {
   readonly #tree: Tree;
   readonly #directoriesMax: number;
-  /** A directory with what was written of the files already, by the offsets of their entries. */
-  readonly #bodies: number | undefined;
+  readonly #bodies: Bodies | undefined;
   /** Whiteouts hide layers below only, so they wait until all entries are there. */
   readonly #marks: Mark[] = [];
   /** By path; they come last, as what is put into a directory changes them. */
   readonly #directoryTimes = new Map<string, Times>();
   readonly #stat = new Stat();
-  readonly #umask = process.umask();
   #rootEntry: TarEntry | undefined;
   /** The file that bodies go to. */
   #file = -1;
   #position = 0;
   #entry: TarEntry | undefined;
 
-  /** @param bodies no bodies come: files are linked from this open directory, by the offsets of their entries */
-  constructor(tree: Tree, limits: Pick<TarLimits, 'directoriesMax'>, bodies?: number) {
+  /** @param bodies of files whose bodies do not come */
+  constructor(tree: Tree, limits: Pick<TarLimits, 'directoriesMax'>, bodies?: Bodies) {
     this.#tree = tree;
     this.#directoriesMax = limits.directoriesMax;
     this.#bodies = bodies;
@@ -93,7 +99,7 @@ export class LayerWriter implements TarSink {
     if (fd < 0 || entry === undefined) return;
     this.#guard(entry, () => {
       if (this.#position < entry.size) ftruncate(fd, entry.size);
-      this.#finishOpen(fd, entry);
+      finishOpen(fd, entry);
     });
     this.#file = -1;
     close(fd);
@@ -104,7 +110,7 @@ export class LayerWriter implements TarSink {
     for (const { path, name } of this.#marks) this.#settle(path, name);
     const root = this.#rootEntry;
     if (root !== undefined) {
-      this.#guard(root, () => this.#finishOpen(this.#tree.writable(this.#tree.root), root));
+      this.#guard(root, () => finishOpen(this.#tree.writable(this.#tree.root), root));
     }
     for (const [path, times] of this.#tree.untouchedTimes()) this.#setTimes(path, times);
     for (const [path, times] of this.#directoryTimes) this.#setTimes(path, timesOf(times));
@@ -222,7 +228,7 @@ export class LayerWriter implements TarSink {
     const { directory, existed } = this.#tree.makeDirectory(parent, name);
     const fd = this.#tree.writable(directory);
     if (existed) this.#tree.removeXattrs(fd);
-    this.#finishOpen(fd, entry);
+    finishOpen(fd, entry);
     const { mtime, atime } = entry;
     this.#directoryTimes.set(directory.path, { mtime, atime });
   }
@@ -249,15 +255,15 @@ export class LayerWriter implements TarSink {
     this.#finishLink(to, name, entry);
   }
 
-  #linkBody(bodies: number, entry: TarEntry, parent: Directory, name: Name): void {
+  #linkBody({ directory, areNew }: Bodies, entry: TarEntry, parent: Directory, name: Name): void {
     const from = bytesOfName(String(entry.offset));
     const to = this.#tree.writable(parent);
-    this.#place(parent, name, () => linkat(bodies, from, to, bytesOfName(name)));
-    const fd = openat(bodies, from, O.RDONLY | O.NOFOLLOW);
+    this.#place(parent, name, () => linkat(directory, from, to, bytesOfName(name)));
+    if (areNew) return;
+    const fd = openat(directory, from, O.RDONLY | O.NOFOLLOW);
     try {
-      // Of an attempt before it may have the mode that a link gave it.
       fchmod(fd, entry.mode);
-      this.#finishOpen(fd, entry);
+      finishOpen(fd, entry);
     } finally {
       close(fd);
     }
@@ -271,15 +277,6 @@ export class LayerWriter implements TarSink {
     lutimensat(dirfd, bytes, timesOf(entry));
   }
 
-  /** The owner first, as it clears set-id bits and capabilities; times last. */
-  #finishOpen(fd: number, entry: TarEntry): void {
-    fchown(fd, entry.uid, entry.gid);
-    setXattrs(fd, entry);
-    const needsMode = entry.type === 'directory' || (entry.mode & (0o7000 | this.#umask)) !== 0;
-    if (needsMode) fchmod(fd, entry.mode);
-    futimens(fd, timesOf(entry));
-  }
-
   #finishAt(dirfd: number, name: Name, entry: TarEntry): void {
     const bytes = bytesOfName(name);
     lchownat(dirfd, bytes, entry.uid, entry.gid);
@@ -287,6 +284,20 @@ export class LayerWriter implements TarSink {
     if (entry.type !== 'symlink') lchmodat(dirfd, bytes, entry.mode);
     lutimensat(dirfd, bytes, timesOf(entry));
   }
+}
+
+const UMASK = process.umask();
+
+/**
+ * What a directory, or a file that was made with its mode, has beside its contents. The owner first, as it clears
+ * set-id bits and capabilities; times last.
+ */
+export function finishOpen(fd: number, entry: TarEntry): void {
+  fchown(fd, entry.uid, entry.gid);
+  setXattrs(fd, entry);
+  const needsMode = entry.type === 'directory' || (entry.mode & (0o7000 | UMASK)) !== 0;
+  if (needsMode) fchmod(fd, entry.mode);
+  futimens(fd, timesOf(entry));
 }
 
 /** For messages. */

@@ -6,10 +6,11 @@ import {
   type CancelFlag,
 } from '../../platform/jobs/cancellation.ts';
 import { removeTreeAt } from '../../platform/jobs/remove-tree.ts';
-import { fromSystemError } from '../../platform/linux/errno.ts';
+import { ERRNO, fromSystemError, isErrno } from '../../platform/linux/errno.ts';
 import {
   close,
   fchown,
+  mkdirat,
   O,
   openat,
   openChildDirectory,
@@ -23,6 +24,9 @@ import { bytesOfName } from './names.ts';
 import { ENTRIES, stagedLayers } from './stage-layer.ts';
 import { openTree } from './target.ts';
 import { namesOf } from './tree.ts';
+
+/** Beside staged layers: a rebase was begun. */
+const BEGUN = 'begun';
 
 export interface RebaseLayers extends Rebase {
   readonly limits: TarLimits;
@@ -41,11 +45,12 @@ export function rebaseLayers(rebase: RebaseLayers): void {
   try {
     const layers = stagedLayers(directory);
     if (layers.length === 0) return;
+    const areNew = isFirst(directory);
     clear(upper, cancellation);
     try {
       setOwner(upper, owner);
       for (const { folder, digest } of layers) {
-        rebaseLayer(rebase, { directory, folder, digest }, cancellation);
+        rebaseLayer(rebase, { directory, folder, digest, areNew }, cancellation);
       }
     } catch (error) {
       clear(upper, never);
@@ -56,9 +61,17 @@ export function rebaseLayers(rebase: RebaseLayers): void {
   }
 }
 
+interface StagedLayer {
+  /** Of all staged layers; open. */
+  readonly directory: number;
+  readonly folder: string;
+  readonly digest: string;
+  readonly areNew: boolean;
+}
+
 function rebaseLayer(
   { upper, lowers, xattrPrefix, limits }: RebaseLayers,
-  { directory, folder, digest }: { directory: number; folder: string; digest: string },
+  { directory, folder, digest, areNew }: StagedLayer,
   cancellation: Cancellation,
 ): void {
   using tree = openTree({ kind: 'overlay', upper, lowers, xattrPrefix }, cancellation);
@@ -66,7 +79,7 @@ function rebaseLayer(
   let entries = -1;
   try {
     entries = openat(bodies, bytesOfName(ENTRIES), O.RDONLY | O.NOFOLLOW);
-    using writer = new LayerWriter(tree, limits, bodies);
+    using writer = new LayerWriter(tree, limits, { directory: bodies, areNew });
     for (const entry of entriesIn(entries)) {
       cancellation.check();
       writer.begin(entry);
@@ -80,6 +93,20 @@ function rebaseLayer(
   } finally {
     if (entries >= 0) close(entries);
     close(bodies);
+  }
+}
+
+/**
+ * Whether this is the first rebase; it will not be any more. Not synced: should a power cut take the mark, it takes
+ * what links did to staged files after it, or the next rebase does the same to them again.
+ */
+function isFirst(directory: number): boolean {
+  try {
+    mkdirat(directory, bytesOfName(BEGUN), 0o700);
+    return true;
+  } catch (error) {
+    if (isErrno(error, ERRNO.EEXIST)) return false;
+    throw fromSystemError(error, 'beginning a rebase');
   }
 }
 

@@ -19,14 +19,21 @@ import {
   write,
 } from '../../platform/linux/files.ts';
 import { EntryLog } from './entry-log.ts';
-import { describeAt, hiddenBy, placeBehind, placeOf, WHITEOUT } from './layer-writer.ts';
+import {
+  describeAt,
+  finishOpen,
+  hiddenBy,
+  placeBehind,
+  placeOf,
+  WHITEOUT,
+} from './layer-writer.ts';
 import { bytesOfName } from './names.ts';
 import type { TarEntry } from './tar-entry.ts';
 import type { TarSink } from './tar-reader.ts';
 import type { StageTarget } from './target.ts';
 import { namesOf } from './tree.ts';
 
-/** In the folder of a staged layer: its entries. Bodies of files lie beside, by the offsets of their entries. */
+/** In the folder of a staged layer: its entries. Its files lie beside, by the offsets of their entries. */
 export const ENTRIES = 'entries';
 
 const OWN_FILE = 0o600;
@@ -99,7 +106,8 @@ export class LayerStage implements TarSink, Disposable {
       if (isMark) hiddenBy(name);
       this.#log.add(entry);
       if (isMark || entry.type !== 'file') return;
-      this.#file = openat(this.#folder, bytesOfName(String(entry.offset)), NEW_FILE, OWN_FILE);
+      const body = bytesOfName(String(entry.offset));
+      this.#file = openat(this.#folder, body, NEW_FILE, entry.mode & 0o777);
       this.#position = 0;
     });
   }
@@ -118,6 +126,7 @@ export class LayerStage implements TarSink, Disposable {
     if (fd < 0 || entry === undefined) return;
     this.#guard(entry, () => {
       if (this.#position < entry.size) ftruncate(fd, entry.size);
+      finishOpen(fd, entry);
     });
     this.#file = -1;
     close(fd);
