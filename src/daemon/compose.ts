@@ -104,6 +104,7 @@ export async function compose(
       const opened = await openSnapshotter(instance, root.uuid, {
         linux,
         jobs,
+        rebaser: applier,
         warn,
         metadata,
         clock,

@@ -18,9 +18,12 @@ export const PLAIN_LAYER = 'application/vnd.oci.image.layer.v1.tar';
 export interface Applier {
   /**
    * Applies a layer's blob to the tree that the mounts stand for, and tells of the plain archive. On disk
-   * when it resolves; a failure leaves nothing in a tree that was empty.
-   * @throws NotFound: no such blob; Unimplemented: not the media type of a layer; InvalidArgument: no archive,
-   * or one that wants out of its root; DataLoss: corrupt, cut off, or not what its digest says; Canceled
+   * when it resolves; a failure leaves nothing in a tree that was empty. Where the snapshot's parent comes at
+   * Commit, the layer waits for that: what only its tree can tell, Commit says.
+   * @throws NotFound: no such blob; Unimplemented: not the media type of a layer, or a snapshot whose parent comes at
+   * Commit to somebody else's snapshotter; InvalidArgument: no archive, or one that wants out of its root;
+   * FailedPrecondition: files were put into such a snapshot already; DataLoss: corrupt, cut off, or not what its
+   * digest says; Canceled
    */
   apply(ctx: RequestContext, layer: Descriptor, mounts: readonly Mount[]): Promise<Descriptor>;
 }

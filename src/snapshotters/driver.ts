@@ -11,12 +11,45 @@ export interface SnapshotNode {
 }
 
 /**
+ * A directory beside the upper one of an overlay snapshot says that its parent comes at Commit. Layers that are
+ * applied to it are kept in here until then.
+ */
+export const STAGED = 'staged';
+
+/** A snapshot whose parents are known at last. */
+export interface Rebase {
+  /** The directory with its staged layers. */
+  readonly staged: string;
+  /** What the layers are written into; with them it holds nothing else. */
+  readonly upper: string;
+  /** The nearest parent first; none where the snapshot stays without. */
+  readonly lowers: readonly string[];
+  /** Of the upper directory, unless a layer says otherwise. */
+  readonly owner: { readonly uid: number; readonly gid: number };
+  /** Where overlay keeps its marks. */
+  readonly xattrPrefix: 'trusted.' | 'user.';
+}
+
+/** Writes staged layers to where they belong. */
+export interface Rebaser {
+  /**
+   * Makes of the upper directory what Apply would have made of it had the parents been known then; without staged
+   * layers it stays as it is. The staged ones stay, so it can be done again, whatever became of it before. When it
+   * throws the upper directory is empty. Not on disk when it resolves.
+   * @throws OpError as Applier.apply does for what its tree has to be known for
+   */
+  rebase(rebase: Rebase, signal: AbortSignal): Promise<void>;
+}
+
+/**
  * Makes, mounts, measures, seals and discards directories. Knows no names, no metadata, no gRPC; the
  * tree above it decides the order of calls and never makes two at a time for one id.
  */
 export interface SnapshotDriver extends AsyncDisposable {
   /** Remove answers only when the directory is gone (overlay's `sync_remove`). */
   readonly removesAtOnce?: boolean;
+  /** A parent may come as late as Commit: to `seal`, in a node that `create` saw without. */
+  readonly rebases?: boolean;
   /** Labels that Stat, Update and List show beside those that were stored. */
   shownLabels?(node: SnapshotNode): Labels | undefined;
   /**
@@ -33,7 +66,7 @@ export interface SnapshotDriver extends AsyncDisposable {
   /** Whether `repair` can make all of `node`, so that its record need not wait for `create`. */
   repairsWhole(node: SnapshotNode): boolean;
   /** `mounts` tells what `list` and `repair` have read from the disk: it is not called before. */
-  readonly mountsNeedList?: boolean;
+  mountsNeedList?(node: SnapshotNode): boolean;
   /** From memory only: no I/O. @throws OpError FailedPrecondition for what a crash took */
   mounts(node: SnapshotNode): readonly Mount[];
   /** Walks an active snapshot, or one that was sealed without being measured, in a worker. */
@@ -41,6 +74,7 @@ export interface SnapshotDriver extends AsyncDisposable {
   /**
    * Makes an active snapshot's files final: resolves with their usage when they are on disk (or, with
    * durability `metadata`, measured); without, where measuring them takes long: `usage` tells it later.
+   * @throws OpError also for layers that turn out not to fit the parents, where the driver rebases
    */
   seal(node: SnapshotNode, signal: AbortSignal): Promise<Usage | undefined>;
   /**
@@ -62,6 +96,7 @@ export interface SnapshotDriver extends AsyncDisposable {
 export interface DriverDependencies {
   readonly linux: Linux;
   readonly jobs: FileJobs;
+  readonly rebaser: Rebaser;
   readonly warn: (fields: Record<string, unknown>, message: string) => void;
 }
 

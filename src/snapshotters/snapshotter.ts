@@ -61,9 +61,9 @@ export interface Snapshotter extends AsyncDisposable {
   /**
    * Durable when it resolves: neither the snapshot nor a byte of its files is lost by a power cut
    * (with `durability = "metadata"`: the snapshot only). A parent may be given only where the active
-   * snapshot has none (a rebase), or has just that one.
-   * @throws NotFound; AlreadyExists name; FailedPrecondition key not active, parent not committed;
-   * InvalidArgument another parent than the present one
+   * snapshot has none (a rebase, if the driver can), or has just that one.
+   * @throws NotFound; AlreadyExists name; FailedPrecondition key not active, parent not committed, driver that
+   * cannot rebase; InvalidArgument another parent than the present one, layers that do not fit their parent
    */
   commit(
     ctx: RequestContext,

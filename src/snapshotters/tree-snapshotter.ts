@@ -110,8 +110,9 @@ export class TreeSnapshotter implements Snapshotter {
         `snapshot ${quote(key)} is committed and has no mounts: prepare or view a child of it`,
       );
     }
-    if (this.#driver.mountsNeedList === true) await this.#recovered;
-    return this.#driver.mounts(nodeOf(snapshot));
+    const node = nodeOf(snapshot);
+    if (this.#driver.mountsNeedList?.(node) === true) await this.#recovered;
+    return this.#driver.mounts(node);
   }
 
   prepare(
@@ -148,7 +149,8 @@ export class TreeSnapshotter implements Snapshotter {
       const snapshot = this.#activeToCommit(key);
       const newParent = this.#parentAtCommit(snapshot, parent);
       using _hold = newParent === undefined ? undefined : this.#tree.holdAsParent(newParent);
-      const usage = await this.#driver.seal(nodeOf(snapshot), ctx.signal);
+      const final = nodeOf({ ...snapshot, parent: newParent });
+      const usage = await this.#driver.seal(final, ctx.signal);
       await this.#metadata.update((tx) => {
         const now = this.#clock.now();
         this.#tree.change(tx, snapshot, {
@@ -290,6 +292,12 @@ export class TreeSnapshotter implements Snapshotter {
       throw new OpError(
         'FailedPrecondition',
         `parent ${quote(parentName)} is ${parent.kind}, not committed`,
+      );
+    }
+    if (this.#driver.rebases !== true) {
+      throw new OpError(
+        'FailedPrecondition',
+        `snapshot ${quote(snapshot.name)} was prepared without a parent and has none of its files: this snapshotter cannot rebase it to ${quote(parentName)}; prepare it on that parent`,
       );
     }
     return parent;

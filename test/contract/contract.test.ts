@@ -4,7 +4,12 @@ import { Daemon, DRIVERS } from '../support/daemon.ts';
 import { rootFor } from '../support/loop-fs.ts';
 import { contentSuite, emptyContent } from './content.suite.ts';
 import { openInProcess, type Opened } from './in-process.ts';
-import { emptySnapshotter, snapshotterSuite } from './snapshotter.suite.ts';
+import {
+  commitCannotSetTheParentOfASnapshotThatHasNone,
+  commitCanSetTheParentOfASnapshotThatHasNone,
+  emptySnapshotter,
+  snapshotterSuite,
+} from './snapshotter.suite.ts';
 import { runSuite } from './suite.ts';
 
 async function openBehindSocket(driver: string): Promise<Opened> {
@@ -28,7 +33,11 @@ for (const [where, open] of [
     empty: emptyContent,
   });
   for (const driver of DRIVERS) {
-    runSuite(`${driver} ${where}`, snapshotterSuite, {
+    const rebase =
+      driver === 'overlayfs'
+        ? commitCanSetTheParentOfASnapshotThatHasNone
+        : commitCannotSetTheParentOfASnapshotThatHasNone;
+    runSuite(`${driver} ${where}`, [...snapshotterSuite, rebase], {
       open: async () => {
         const opened = await open(driver);
         return { ...opened, subject: opened.snapshotter };

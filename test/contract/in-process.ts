@@ -3,6 +3,7 @@ import { silentLog } from '../../src/base/log.ts';
 import type { ContentStore } from '../../src/content/content.ts';
 import { compose } from '../../src/daemon/compose.ts';
 import { configFromFlags } from '../../src/daemon/config.ts';
+import type { Applier } from '../../src/diff/diff.ts';
 import { drivers } from '../../src/snapshotters/drivers.ts';
 import type { Snapshotter } from '../../src/snapshotters/snapshotter.ts';
 import { rootFor } from '../support/loop-fs.ts';
@@ -13,10 +14,18 @@ export interface Opened extends AsyncDisposable {
   readonly snapshotter: Snapshotter;
 }
 
+/** The stores of a daemon, and its layer engine. */
+export interface InProcess extends Opened {
+  readonly applier: Applier;
+}
+
 /** The stores of a daemon without its sockets. */
-export async function openInProcess(driver: string): Promise<Opened> {
+export async function openInProcess(
+  driver: string,
+  root = rootFor(driver, 'contract'),
+): Promise<InProcess> {
   await using stack = new AsyncDisposableStack();
-  const folder = stack.use(await rootFor(driver, 'contract'));
+  const folder = stack.use(await root);
   const flags = { socket: '/unused', root: folder.path, snapshotter: driver };
   const stores = stack.use(
     await compose(configFromFlags(flags, drivers), {
@@ -34,6 +43,7 @@ export async function openInProcess(driver: string): Promise<Opened> {
   const all = stack.move();
   return {
     content: stores.content,
+    applier: stores.applier,
     snapshotter: stores.snapshotter(driver),
     [Symbol.asyncDispose]: () => all.disposeAsync(),
   };

@@ -1,17 +1,20 @@
 // Damaged streams are inflated or refused; random layers over few names give the same tree in one directory as
-// over the layers of an overlay, and nothing gets out of either.
+// over the layers of an overlay, known at once or later, and nothing gets out of any.
 import { mkdirSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { digestOf } from '../../src/base/digest.ts';
 import { isOpError } from '../../src/base/errors.ts';
 import { makeInflater } from '../../src/diff/apply/inflate.ts';
 import { LayerWriter } from '../../src/diff/apply/layer-writer.ts';
 import { TAR_LIMITS } from '../../src/diff/apply/limits.ts';
 import { TarReader } from '../../src/diff/apply/tar-reader.ts';
-import { openTree, type Target } from '../../src/diff/apply/target.ts';
-import { never } from '../../src/platform/jobs/cancellation.ts';
+import { rebaseLayers } from '../../src/diff/apply/rebase-layers.ts';
+import { LayerStage } from '../../src/diff/apply/stage-layer.ts';
+import { openTree, type TreeTarget } from '../../src/diff/apply/target.ts';
+import { makeCancelFlag, never } from '../../src/platform/jobs/cancellation.ts';
 import { mountDetached } from '../../src/platform/linux/detached-mount.ts';
 import { close } from '../../src/platform/linux/files.ts';
 import { loopFileSystem } from '../support/loop-fs.ts';
@@ -103,7 +106,7 @@ const archive = (layer: Layer, number: number): Buffer =>
   ]);
 
 /** @returns whether it was taken */
-function applied(target: Target, layer: Buffer): boolean {
+function applied(target: TreeTarget, layer: Buffer): boolean {
   using tree = openTree(target, never);
   using writer = new LayerWriter(tree, TAR_LIMITS);
   try {
@@ -118,6 +121,40 @@ function applied(target: Target, layer: Buffer): boolean {
   }
 }
 
+/** The same by way of a stage, as if the parent were not known yet. */
+function rebased(target: TreeTarget & { kind: 'overlay' }, layer: Buffer): boolean {
+  const staged = `${target.upper}-staged`;
+  mkdirSync(staged);
+  try {
+    using stage = new LayerStage({ kind: 'stage', upper: target.upper, staged });
+    const reader = new TarReader(stage, TAR_LIMITS);
+    reader.push(layer);
+    reader.finish();
+    stage.finish();
+    stage.keep(digestOf('sha256', '0'.repeat(64)));
+    const more = {
+      staged,
+      owner: { uid: 0, gid: 0 },
+      limits: TAR_LIMITS,
+      cancel: makeCancelFlag(),
+    };
+    try {
+      // As if somebody had tried another parent before.
+      if (layer.length % 1024 === 0) rebaseLayers({ ...target, lowers: [], ...more });
+    } catch (error) {
+      if (!isOpError(error, 'InvalidArgument')) throw error;
+    }
+    rebaseLayers({ ...target, ...more });
+    return true;
+  } catch (error) {
+    if (!isOpError(error, 'InvalidArgument')) throw error;
+    expect(readdirSync(target.upper)).toEqual([]);
+    return false;
+  } finally {
+    rmSync(staged, { recursive: true });
+  }
+}
+
 /** Names with what they are; times aside, as a directory's may be that of the moment. */
 const listing = (path: string): Promise<string> =>
   run('sh', [
@@ -127,7 +164,7 @@ const listing = (path: string): Promise<string> =>
     path,
   ]);
 
-test('random layers give the same tree in one directory as over overlay, and stay inside', async () => {
+test('random layers give the same tree in one directory as over overlay, by a rebase too, and stay inside', async () => {
   await using disk = await loopFileSystem('ext4', 256);
   const outside = join(disk.path, 'outside');
   mkdirSync(outside);
@@ -137,19 +174,27 @@ test('random layers give the same tree in one directory as over overlay, and sta
     const plain = join(folder, 'plain');
     mkdirSync(plain, { recursive: true });
     const lowers: string[] = [];
+    const rebasedLowers: string[] = [];
     for (const [index, layer] of all.entries()) {
       const bytes = archive(layer, index);
       const upper = join(folder, `layer-${index}`);
+      const rebasedUpper = join(folder, `rebased-${index}`);
       mkdirSync(upper);
+      mkdirSync(rebasedUpper);
       const isTaken = applied({ kind: 'directory', path: plain }, bytes);
       expect(applied({ kind: 'overlay', upper, lowers, xattrPrefix: 'trusted.' }, bytes)).toBe(
         isTaken,
       );
+      const later = { upper: rebasedUpper, lowers: rebasedLowers };
+      expect(rebased({ kind: 'overlay', ...later, xattrPrefix: 'trusted.' }, bytes)).toBe(isTaken);
       // What a plain tree got of a layer that was refused stays; a client would remove it.
       if (!isTaken) break;
       lowers.unshift(upper);
+      rebasedLowers.unshift(rebasedUpper);
       if (index < all.length - 1) continue;
-      expect(await overlaid(lowers)).toEqual(await listing(plain));
+      const tree = await listing(plain);
+      expect(await overlaid(lowers)).toEqual(tree);
+      expect(await overlaid(rebasedLowers)).toEqual(tree);
     }
     expect(readdirSync(outside)).toEqual([]);
     rmSync(folder, { recursive: true });

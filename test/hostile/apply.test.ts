@@ -2,22 +2,26 @@
 // nothing gets out of its root, and of a layer that is refused nothing is left.
 //
 // IMAGES names some of them, with * as a wildcard.
+import { createHash } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { background } from '../../src/base/context.ts';
-import { isOpError } from '../../src/base/errors.ts';
+import { digestOf } from '../../src/base/digest.ts';
+import { PLAIN_LAYER } from '../../src/diff/diff.ts';
+import type { ImageLayer } from '../../src/diff/unpack.ts';
+import { openInProcess } from '../contract/in-process.ts';
 import { collect } from '../support/collect.ts';
-import type { Client } from '../support/client.ts';
 import { Daemon, DRIVERS } from '../support/daemon.ts';
-import { rootFor } from '../support/loop-fs.ts';
+import { loopFileSystem, rootFor } from '../support/loop-fs.ts';
 import { within } from '../support/patience.ts';
+import { END } from '../support/tar.ts';
 import { temporaryFolder } from '../support/temporary.ts';
 import { imagesTest } from './images-test.ts';
 import { imagesMissing, makeImages, type ImageCase } from './images.ts';
 import { baitHash, Judge } from './judge.ts';
 import { showTree } from './show-tree.ts';
-import { BadImage, unpack, type Unpacked } from './unpack.ts';
+import { BadImage, unpackLayout, type Engine, type UnpackOptions } from './unpack.ts';
 
 const PATTERN = process.env['IMAGES'] ?? '*';
 
@@ -29,76 +33,115 @@ for (const driver of DRIVERS) {
     `${driver}: ${cases.length} images give the right trees, or are refused without a trace`,
     async () => {
       await using root = await rootFor(driver, 'hostile');
-      const bait = await baitHash();
-      const wrong: string[] = [];
-      {
-        await using daemon = await Daemon.start({ root: root.path, snapshotter: driver });
-        await using judge = new Judge();
-        for (const image of cases) {
-          const work = judged(daemon.client, judge, image);
-          const complaints = await within(60_000, image.name, work).catch((error: unknown) => {
-            process.stdout.write(`${image.name}\n${daemon.stderr.slice(-2000)}\n`);
-            throw error;
-          });
-          wrong.push(...complaints.map((complaint) => `${image.name}: ${complaint}`));
-        }
-        await daemon.client.snapshotter.cleanup(background);
-        expect(daemon.stderr).not.toMatch(/defect/);
-      }
-      expect(wrong).toEqual([]);
-      expect(await baitHash(), 'the bait outside of every root').toBe(bait);
+      await using daemon = await Daemon.start({ root: root.path, snapshotter: driver });
+      await judgeAll(daemon.client, { canRebase: false });
+      expect(daemon.stderr).not.toMatch(/defect/);
       expect(await beside(root.path)).toEqual([]);
     },
     600_000,
   );
 }
 
-async function judged(client: Client, judge: Judge, image: ImageCase): Promise<readonly string[]> {
+/** These are about the order of things, not about the disk, which would double their time. */
+const inMemory = () => loopFileSystem('ext4', 4096);
+
+imagesTest(
+  `overlayfs: the same where the layers of ${cases.length} images are applied at the same time`,
+  async () => {
+    await using engine = await openInProcess('overlayfs', inMemory());
+    await judgeAll(engine, { canRebase: true });
+  },
+  600_000,
+);
+
+imagesTest(
+  'overlayfs: the same where a client with the calls of containerd 2.2 has something below all layers',
+  async () => {
+    await using root = await inMemory();
+    await using daemon = await Daemon.start({ root: root.path, snapshotter: 'overlayfs' });
+    await judgeAll(daemon.client, { canRebase: true, base: NOTHING });
+    expect(daemon.stderr).not.toMatch(/defect/);
+    expect(await beside(root.path)).toEqual([]);
+  },
+  600_000,
+);
+
+/** With it below them, no layer of an image is the lowest: all are rebased. */
+const NOTHING_DIGEST = digestOf('sha256', createHash('sha256').update(END).digest('hex'));
+const NOTHING: ImageLayer = {
+  descriptor: { mediaType: PLAIN_LAYER, digest: NOTHING_DIGEST, size: END.length },
+  diffId: NOTHING_DIGEST,
+};
+
+async function judgeAll(engine: Engine, options: UnpackOptions): Promise<void> {
+  const bait = await baitHash();
+  const wrong: string[] = [];
+  await using judge = new Judge();
+  for (const image of cases) {
+    const work = judged({ engine, judge, options }, image);
+    const complaints = await within(60_000, image.name, work);
+    wrong.push(...complaints.map((complaint) => `${image.name}: ${complaint}`));
+  }
+  await engine.snapshotter.cleanup(background);
+  expect(wrong).toEqual([]);
+  expect(await baitHash(), 'the bait outside of every root').toBe(bait);
+}
+
+interface Judging {
+  readonly engine: Engine;
+  readonly judge: Judge;
+  readonly options: UnpackOptions;
+}
+
+async function judged(
+  { engine, judge, options }: Judging,
+  { name }: ImageCase,
+): Promise<readonly string[]> {
   if (images === undefined) return [];
-  const { name } = image;
-  let unpacked: Unpacked;
   try {
-    unpacked = await unpack(client, join(images.path, name), name);
+    if (options.base !== undefined) await store(engine, END);
+    const { top, refused, leftovers } = await unpackLayout(
+      engine,
+      join(images.path, name),
+      options,
+    );
+    const complaints = leftovers.map((left) => `left behind: ${left}`);
+    if (refused === undefined) {
+      const view = await engine.snapshotter.view(background, name, top, new Map());
+      using shown = showTree(view);
+      complaints.push(...(await judge.ask({ name, root: shown.path, refused: false })));
+      await engine.snapshotter.remove(background, name);
+      return complaints;
+    }
+    complaints.push(...(await judge.ask({ name, root: null, refused: true })));
+    return complaints.map((complaint) => `${complaint} (refused: ${refused.message})`);
   } catch (error) {
     if (error instanceof BadImage) return judge.ask({ name, root: null, refused: true });
     return [String(error)];
-  }
-  const { chain, refused } = unpacked;
-  const complaints: string[] = [];
-  try {
-    if (refused !== undefined) {
-      complaints.push(...(await judge.ask({ name, root: null, refused: true })));
-      if (isOpError(refused.error)) {
-        complaints.push(...(await leftovers(client, chain, refused.key)));
-      }
-      await client.snapshotter.remove(background, refused.key);
-    } else {
-      const view = await client.snapshotter.view(background, name, chain.at(-1) ?? '', new Map());
-      using shown = showTree(view);
-      complaints.push(...(await judge.ask({ name, root: shown.path, refused: false })));
-    }
   } finally {
-    if (refused === undefined) await client.snapshotter.remove(background, name);
-    for (const key of chain.toReversed()) await client.snapshotter.remove(background, key);
-    // Other images lie about the same blobs.
-    for (const { digest } of await collect(client.content.walk(background, []))) {
-      await client.content.delete(background, digest);
-    }
+    await removeAll(engine);
   }
-  return refused === undefined
-    ? complaints
-    : complaints.map((complaint) => `${complaint} (refused: ${refused.error.message})`);
 }
 
-/** A tree that was empty is empty again. */
-async function leftovers(
-  client: Client,
-  chain: readonly string[],
-  key: string,
-): Promise<readonly string[]> {
-  if (chain.length > 0) return [];
-  using shown = showTree(await client.snapshotter.mounts(background, key));
-  return (await readdir(shown.path)).map((name) => `left behind: ${name}`);
+async function store({ content }: Engine, bytes: Buffer): Promise<void> {
+  await using writer = await content.writer(background, 'nothing', {});
+  await writer.write(0, Buffer.from(bytes));
+  await writer.commit(new Map());
+}
+
+/** Other images lie about the same blobs. @throws where something is left that is not committed */
+async function removeAll({ snapshotter, content }: Engine): Promise<void> {
+  let left = await collect(snapshotter.walk(background, []));
+  expect(left.filter(({ kind }) => kind !== 'committed')).toEqual([]);
+  while (left.length > 0) {
+    const parents = new Set(left.map(({ parent }) => parent));
+    const tops = left.filter(({ name }) => !parents.has(name));
+    for (const { name } of tops) await snapshotter.remove(background, name);
+    left = left.filter(({ name }) => parents.has(name));
+  }
+  for (const { digest } of await collect(content.walk(background, []))) {
+    await content.delete(background, digest);
+  }
 }
 
 async function beside(root: string): Promise<readonly string[]> {

@@ -1,58 +1,106 @@
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { readdir, readFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { background } from '../../src/base/context.ts';
 import { parseDigest, type Digest } from '../../src/base/digest.ts';
 import { isOpError, type OpError } from '../../src/base/errors.ts';
+import { unpack, type ImageLayer } from '../../src/diff/unpack.ts';
+import type { Mount } from '../../src/snapshotters/snapshotter.ts';
 import type { Client } from '../support/client.ts';
+import { ownDirectory } from '../support/mounts.ts';
 
 const UPLOAD_BYTES = 1 << 20;
 
-interface Layer {
-  readonly mediaType: string;
-  readonly digest: Digest;
-  readonly diffId: Digest;
-  readonly size: number;
-}
+/** A daemon, through its socket or without. */
+export type Engine = Pick<Client, 'content' | 'applier' | 'snapshotter'>;
 
 export interface Unpacked {
-  /** Committed, one for each layer applied. */
-  readonly chain: readonly string[];
-  /** The active snapshot of a layer that was refused, and why. */
-  readonly refused: { readonly key: string; readonly error: OpError | BadImage } | undefined;
+  /** The name of the topmost snapshot. */
+  readonly top: string;
+  readonly refused: OpError | undefined;
+  /** What a layer that was refused left in a tree that was empty. */
+  readonly leftovers: readonly string[];
 }
 
 /** An image that is refused before any layer is applied. */
 export class BadImage extends Error {}
 
-/**
- * What a client of a daemon does to unpack an image of an OCI layout: the blobs into the content store,
- * then layer by layer Prepare, Apply, Commit.
- */
-export async function unpack(client: Client, layout: string, name: string): Promise<Unpacked> {
+export interface UnpackOptions {
+  /** All layers at once, with the calls of containerd 2.2. */
+  readonly canRebase: boolean;
+  /** Goes below those of the image. */
+  readonly base?: ImageLayer;
+}
+
+/** Unpacks an image of an OCI layout: the blobs into the content store, then the layers. */
+export async function unpackLayout(
+  engine: Engine,
+  layout: string,
+  { canRebase, base }: UnpackOptions,
+): Promise<Unpacked> {
   const layers = await layersOf(layout);
-  const chain: string[] = [];
-  for (const [index, layer] of layers.entries()) {
-    const key = `${name} extract ${index}`;
-    const mounts = await client.snapshotter.prepare(background, key, chain.at(-1) ?? '', new Map());
-    try {
-      await upload(client, layout, layer);
-      const applied = await client.applier.apply(background, layer, mounts);
-      if (applied.digest !== layer.diffId) {
-        throw new BadImage(`layer ${index}: its diff ID is ${applied.digest}`);
-      }
-    } catch (error) {
-      if (isOpError(error) || error instanceof BadImage) return { chain, refused: { key, error } };
-      throw error;
-    }
-    const committed = `${name} layer ${index}`;
-    await client.snapshotter.commit(background, committed, key, new Map(), '');
-    chain.push(committed);
+  const leftovers: string[] = [];
+  const all = base === undefined ? layers : [base, ...layers];
+  try {
+    for (const { descriptor } of layers) await upload(engine, layout, descriptor.digest);
+    const unpacking = { ...watched(engine, leftovers), layers: all, canRebase };
+    return { top: await unpack(background, unpacking), refused: undefined, leftovers };
+  } catch (error) {
+    if (!isOpError(error)) throw error;
+    return { top: '', refused: error, leftovers };
   }
-  return { chain, refused: undefined };
+}
+
+/** The same engine; where it refuses a layer it is looked at what is left, before anybody removes that. */
+function watched(engine: Engine, leftovers: string[]): Pick<Engine, 'applier' | 'snapshotter'> {
+  /** By key. */
+  const prepared = new Map<string, readonly Mount[]>();
+  const wereEmpty = new Set<readonly Mount[]>();
+  const look = async (error: unknown, mounts: readonly Mount[]): Promise<never> => {
+    // One that was given up may still be at it.
+    if (isOpError(error) && error.code !== 'Canceled' && wereEmpty.has(mounts)) {
+      leftovers.push(...(await namesLeft(mounts)));
+    }
+    throw error;
+  };
+  const snapshotter = overridden(engine.snapshotter, {
+    prepare: async (ctx, key, parent, labels) => {
+      const mounts = await engine.snapshotter.prepare(ctx, key, parent, labels);
+      prepared.set(key, mounts);
+      if (parent === '' || mounts[0]?.type === 'overlay') wereEmpty.add(mounts);
+      return mounts;
+    },
+    commit: (ctx, name, key, labels, parent) =>
+      engine.snapshotter
+        .commit(ctx, name, key, labels, parent)
+        .catch((error: unknown) => look(error, prepared.get(key) ?? [])),
+  });
+  const applier = overridden(engine.applier, {
+    apply: (ctx, layer, mounts) =>
+      engine.applier.apply(ctx, layer, mounts).catch((error: unknown) => look(error, mounts)),
+  });
+  return { snapshotter, applier };
+}
+
+async function namesLeft(mounts: readonly Mount[]): Promise<readonly string[]> {
+  const directory = ownDirectory(mounts);
+  const staged = await readdir(join(dirname(directory), 'staged')).catch(() => []);
+  const isHalf = (name: string): boolean => name.startsWith('new-');
+  return [...(await readdir(directory)), ...staged.filter(isHalf)];
+}
+
+function overridden<T extends object>(of: T, some: Partial<T>): T {
+  return new Proxy(of, {
+    get: (target, key) => {
+      const own: unknown = Reflect.get(some, key);
+      if (own !== undefined) return own;
+      const value: unknown = Reflect.get(target, key, target);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
 }
 
 /** @throws BadImage what manifest and config say cannot be */
-async function layersOf(layout: string): Promise<readonly Layer[]> {
+async function layersOf(layout: string): Promise<readonly ImageLayer[]> {
   const blob = async (digest: unknown): Promise<unknown> => {
     const path = digestOf(digest).replace(':', '/');
     return JSON.parse(await readFile(join(layout, 'blobs', path), 'utf8'));
@@ -66,10 +114,12 @@ async function layersOf(layout: string): Promise<readonly Layer[]> {
     throw new BadImage(`${layers.length} layers, ${diffIds.length} diff IDs`);
   }
   return layers.map((layer, at) => ({
-    mediaType: String(field(layer, 'mediaType')),
-    digest: digestOf(field(layer, 'digest')),
+    descriptor: {
+      mediaType: String(field(layer, 'mediaType')),
+      digest: digestOf(field(layer, 'digest')),
+      size: Number(field(layer, 'size')),
+    },
     diffId: digestOf(diffIds[at]),
-    size: Number(field(layer, 'size')),
   }));
 }
 
@@ -89,8 +139,8 @@ function list(value: unknown, name: string): readonly unknown[] {
   return Array.isArray(found) ? found : [];
 }
 
-async function upload(client: Client, layout: string, { digest }: Layer): Promise<void> {
-  const known = await client.content.info(background, digest).catch(() => undefined);
+async function upload({ content }: Engine, layout: string, digest: Digest): Promise<void> {
+  const known = await content.info(background, digest).catch(() => undefined);
   if (known !== undefined) return;
   let bytes: Buffer;
   try {
@@ -99,7 +149,7 @@ async function upload(client: Client, layout: string, { digest }: Layer): Promis
     // Apply says that it is missing.
     return;
   }
-  await using writer = await client.content.writer(background, `upload ${digest}`, {
+  await using writer = await content.writer(background, `upload ${digest}`, {
     expected: digest,
   });
   for (let at = 0; at < bytes.length; at += UPLOAD_BYTES) {

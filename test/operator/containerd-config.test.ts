@@ -6,6 +6,7 @@ import { smallImage } from '../interop/images.ts';
 import { Site } from '../interop/site.ts';
 import { importImage } from '../interop/steps.ts';
 import { run } from '../support/run.ts';
+import { repository } from '../support/temporary.ts';
 import { ballast, check, configOf, ctrOf, printDropIn, startContainerd } from './site.ts';
 
 /* What `config print` prints, in real containerds; and what `check` sees there. */
@@ -47,6 +48,18 @@ test.for(RELEASES)(
     expect(code).toBe(0);
   },
 );
+
+test('what is printed claims rebase for overlay alone, and not in a user namespace', async () => {
+  const site = await Site.create();
+  const claims = (dropIn: string) =>
+    [...dropIn.matchAll(/^\[proxy_plugins\."([^"]+)"\](?:\n {2}.*)*"rebase"/gm)].map(
+      ([, name]) => name,
+    );
+  const [print, config] = ['config print containerd --version 2.x --config', configOf(site)];
+  const ballast = [join(repository, 'bin/ballast'), ...print.split(' '), config];
+  expect(claims(await run('env', ballast))).toEqual(['ballast-overlay']);
+  expect(claims(await run('unshare', ['--user', '--map-root-user', ...ballast]))).toEqual([]);
+});
 
 test.for(RELEASES)(
   'containerd $name with --content keeps its blobs in ballast',

@@ -24,6 +24,11 @@ const either = (...verdicts: Verdict[]): Verdict => verdicts.flat();
 /** What a tree of snapshots answers, and nothing of how. */
 export class SnapshotModel {
   readonly nodes = new Map<string, Node>();
+  readonly #rebases: boolean;
+
+  constructor(driver: DriverName) {
+    this.#rebases = driver === 'overlayfs';
+  }
 
   make(key: string, parent: string): Verdict {
     const above = this.nodes.get(parent);
@@ -47,7 +52,7 @@ export class SnapshotModel {
     if (node.parent !== '') return ['InvalidArgument'];
     const above = this.nodes.get(parent);
     if (!above) return ['NotFound'];
-    return above.kind === 'committed' ? DONE : ['FailedPrecondition'];
+    return above.kind === 'committed' && this.#rebases ? DONE : ['FailedPrecondition'];
   }
 
   remove(key: string): Verdict {

@@ -118,12 +118,13 @@ async function runSequence(driver: DriverName, operations: readonly Operation[])
 
 class Run {
   readonly #driver: DriverName;
-  readonly #model = new SnapshotModel();
+  readonly #model: SnapshotModel;
   daemon: Daemon;
   #files = 0;
 
   constructor(driver: DriverName, daemon: Daemon) {
     this.#driver = driver;
+    this.#model = new SnapshotModel(driver);
     this.daemon = daemon;
   }
 

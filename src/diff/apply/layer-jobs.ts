@@ -8,9 +8,11 @@ import type { PackedLayer, PackLayer } from '../compare/pack-layer.ts';
 import { compressionOf, makeInflater, type Inflater } from './inflate.ts';
 import type { TarLimits } from './limits.ts';
 import { LayerWriter } from './layer-writer.ts';
+import type { RebaseLayers } from './rebase-layers.ts';
 import { RingReader, RingWriter, abandonRing, type Ring } from './ring.ts';
-import { TarReader } from './tar-reader.ts';
-import { openTree, type Target } from './target.ts';
+import { LayerStage } from './stage-layer.ts';
+import { TarReader, type TarSink } from './tar-reader.ts';
+import { openTree, type StageTarget, type Target } from './target.ts';
 import type { Tree } from './tree.ts';
 
 /** How much is read at once. */
@@ -20,6 +22,7 @@ const PIECE_BYTES = 256 * 1024;
 export interface LayerJobs {
   readLayer: { in: ReadLayer; out: void };
   writeLayer: { in: WriteLayer; out: WrittenLayer };
+  rebaseLayers: { in: RebaseLayers; out: void };
   packLayer: { in: PackLayer; out: PackedLayer };
 }
 
@@ -33,6 +36,8 @@ export interface ReadLayer {
 export interface WriteLayer {
   readonly plain: Ring;
   readonly target: Target;
+  /** What to call it later, where it is staged. */
+  readonly digest: Digest;
   readonly limits: TarLimits;
   readonly cancel: CancelFlag;
 }
@@ -92,8 +97,9 @@ function* piecesOf(source: ReadLayer['source']): Iterable<Uint8Array> {
  * committed: nobody was told that it is there, and whoever asked makes the snapshot anew.
  * @throws OpError InvalidArgument: a layer that is none, or wants out; Canceled; SyncFailure
  */
-export function writeLayer({ plain, target, limits, cancel }: WriteLayer): WrittenLayer {
+export function writeLayer({ plain, target, digest, limits, cancel }: WriteLayer): WrittenLayer {
   try {
+    if (target.kind === 'stage') return stageLayer(plain, target, digest, limits);
     using tree = openTree(target, cancellationOf(cancel, 'applying a layer'));
     try {
       const written = writeTree(plain, tree, limits);
@@ -110,9 +116,38 @@ export function writeLayer({ plain, target, limits, cancel }: WriteLayer): Writt
 }
 
 function writeTree(plain: Ring, tree: Tree, limits: TarLimits): WrittenLayer {
+  using writer = new LayerWriter(tree, limits);
+  return writeEntries(plain, writer, limits);
+}
+
+/** The same for a tree that is not known yet. Of what failed nothing stays. */
+function stageLayer(
+  plain: Ring,
+  target: StageTarget,
+  digest: Digest,
+  limits: TarLimits,
+): WrittenLayer {
+  using stage = new LayerStage(target);
+  try {
+    const written = writeEntries(plain, stage, limits);
+    stage.keep(digest);
+    return written;
+  } catch (error) {
+    stage.clear();
+    throw error;
+  }
+}
+
+interface LayerSink extends TarSink {
+  /** After the last entry. */
+  finish(): void;
+  /** Where it is, for messages. */
+  readonly place: string;
+}
+
+function writeEntries(plain: Ring, writer: LayerSink, limits: TarLimits): WrittenLayer {
   const hash = startHash('sha256');
   let size = 0;
-  using writer = new LayerWriter(tree, limits);
   const reader = new TarReader(writer, limits);
   try {
     for (const chunk of new RingReader(plain).chunks()) {

@@ -1,12 +1,9 @@
 import { OpError } from '../../base/errors.ts';
-import { isFatal, pathThrough } from '../../platform/linux/attributes.ts';
-import { ERRNO, fromSystemError, isErrno, SystemError } from '../../platform/linux/errno.ts';
+import { pathThrough } from '../../platform/linux/attributes.ts';
+import { ERRNO, fromSystemError, isErrno } from '../../platform/linux/errno.ts';
 import {
   close,
-  cstring,
   fchmod,
-  fchown,
-  ftruncate,
   futimens,
   lchmodat,
   lchownat,
@@ -16,34 +13,21 @@ import {
   O,
   openat,
   renameat,
-  seek,
-  startWriteBack,
   Stat,
   symlinkat,
   TYPE,
-  write,
 } from '../../platform/linux/files.ts';
 import type { Bytes } from '../../platform/linux/ffi.ts';
-import { setxattr, type XattrTarget } from '../../platform/linux/xattr.ts';
+import { BodyFile } from './body-file.ts';
+import { dropInherited, finishOpen, setXattrs, timesOf, type Times } from './entry-attributes.ts';
 import type { TarLimits } from './limits.ts';
 import { bytesOfName, quoteName, type Name } from './names.ts';
 import type { TarEntry } from './tar-entry.ts';
 import type { TarSink } from './tar-reader.ts';
-import type { Directory, Inherited, Tree } from './tree.ts';
+import type { Directory, Tree } from './tree.ts';
 
-const WHITEOUT = '.wh.';
+export const WHITEOUT = '.wh.';
 const OPAQUE = '.wh..wh..opq';
-
-/** Attributes that an image may set; trusted ones are the administrator's, and overlay's. */
-const XATTR = /^(?:user|security)\.|^system\.posix_acl_(?:access|default)$/;
-const OVERLAY_XATTR = /^user\.overlay\./;
-
-/**
- * So much of a file, and what is left at its end, begins its way to the disk while the layer goes on;
- * smaller ends wait for the sync, which takes many at a time.
- */
-const WRITE_BACK_BYTES = 4 * 1024 * 1024;
-const WRITE_BACK_END_BYTES = 64 * 1024;
 
 /** A name that no layer can use. */
 const ASIDE = bytesOfName(`${WHITEOUT}.ballast`);
@@ -54,32 +38,33 @@ interface Mark {
   readonly name: Name | undefined;
 }
 
-/** A small part of an entry: there may be very many. */
-type Times = Pick<TarEntry, 'mtime' | 'atime'>;
+/** Files that are written and finished already, by the offsets of their entries: they are linked into the tree. */
+interface Bodies {
+  /** Open. */
+  readonly directory: number;
+  /** False where a layer was about to be written from them before: links may have given them other modes and owners. */
+  readonly areNew: boolean;
+}
 
 /** Writes a layer's entries into a tree, as the OCI image specification's layer.md has it. */
 export class LayerWriter implements TarSink {
   readonly #tree: Tree;
   readonly #directoriesMax: number;
+  readonly #bodies: Bodies | undefined;
   /** Whiteouts hide layers below only, so they wait until all entries are there. */
   readonly #marks: Mark[] = [];
   /** By path; they come last, as what is put into a directory changes them. */
   readonly #directoryTimes = new Map<string, Times>();
   readonly #stat = new Stat();
-  readonly #umask = process.umask();
-  readonly #isRoot = process.geteuid?.() === 0 && process.getegid?.() === 0;
+  readonly #body = new BodyFile();
   #rootEntry: TarEntry | undefined;
-  /** The file that bodies go to, and what it had from the start. */
-  #file = -1;
-  #inherited: Inherited = 'nothing';
-  /** Where what is not on its way to the disk begins. */
-  #writtenBack = 0;
-  #position = 0;
   #entry: TarEntry | undefined;
 
-  constructor(tree: Tree, limits: Pick<TarLimits, 'directoriesMax'>) {
+  /** @param bodies of files whose bodies do not come */
+  constructor(tree: Tree, limits: Pick<TarLimits, 'directoriesMax'>, bodies?: Bodies) {
     this.#tree = tree;
     this.#directoriesMax = limits.directoriesMax;
+    this.#bodies = bodies;
   }
 
   /** @throws OpError InvalidArgument naming the entry and what is wrong with it */
@@ -88,25 +73,11 @@ export class LayerWriter implements TarSink {
   }
 
   body(bytes: Uint8Array, position: number): void {
-    if (this.#file < 0) return;
-    this.#guard(this.#entry, () => {
-      if (position !== this.#position) seek(this.#file, position);
-      write(this.#file, bytes);
-      this.#position = position + bytes.length;
-      this.#writeBack(WRITE_BACK_BYTES);
-    });
+    this.#guard(this.#entry, () => this.#body.write(bytes, position));
   }
 
   end(): void {
-    const [fd, entry] = [this.#file, this.#entry];
-    if (fd < 0 || entry === undefined) return;
-    this.#guard(entry, () => {
-      if (this.#position < entry.size) ftruncate(fd, entry.size);
-      this.#writeBack(WRITE_BACK_END_BYTES);
-      this.#finishFile(fd, entry);
-    });
-    this.#file = -1;
-    close(fd);
+    this.#guard(this.#entry, () => this.#body.finish());
   }
 
   /** After the last entry: whiteouts, and the times of directories. */
@@ -114,7 +85,7 @@ export class LayerWriter implements TarSink {
     for (const { path, name } of this.#marks) this.#settle(path, name);
     const root = this.#rootEntry;
     if (root !== undefined) {
-      this.#guard(root, () => this.#finishOpen(this.#tree.writable(this.#tree.root), root));
+      this.#guard(root, () => finishOpen(this.#tree.writable(this.#tree.root), root));
     }
     for (const [path, times] of this.#tree.untouchedTimes()) this.#setTimes(path, times);
     for (const [path, times] of this.#directoryTimes) this.#setTimes(path, timesOf(times));
@@ -122,22 +93,19 @@ export class LayerWriter implements TarSink {
 
   /** Where it is, for messages. */
   get place(): string {
-    const entry = this.#entry;
-    return entry === undefined ? 'before its first entry' : `in or behind entry ${nameOf(entry)}`;
+    return placeBehind(this.#entry);
   }
 
   /** Closes what an entry that was given up left open. */
   [Symbol.dispose](): void {
-    if (this.#file >= 0) close(this.#file);
-    this.#file = -1;
+    this.#body[Symbol.dispose]();
   }
 
   #guard(entry: TarEntry | undefined, step: () => void): void {
     try {
       step();
     } catch (error) {
-      const name = entry === undefined ? 'an entry' : nameOf(entry);
-      throw describe(error, `layer, entry ${name} at byte ${entry?.offset ?? '?'}`);
+      throw describeAt(entry, error);
     }
   }
 
@@ -147,12 +115,9 @@ export class LayerWriter implements TarSink {
     if (this.#directoryTimes.size + this.#marks.length >= this.#directoriesMax) {
       throw invalid(`more than ${this.#directoriesMax} directories and whiteouts`);
     }
-    const path = cleaned(entry.path);
-    const [above, name] = split(path);
-    if (isBelowWhiteout(above)) throw invalid('is below a whiteout');
+    const [above, name] = placeOf(entry);
     if (name.startsWith(WHITEOUT)) return this.#mark(above, name);
-    if (path === '') {
-      if (entry.type !== 'directory') throw invalid('the root cannot be anything but a directory');
+    if (name === '') {
       this.#rootEntry = entry;
       this.#directoryTimes.delete('');
       return;
@@ -165,10 +130,7 @@ export class LayerWriter implements TarSink {
       this.#marks.push({ path, name: undefined });
       return;
     }
-    const hidden = name.slice(WHITEOUT.length);
-    if (hidden === '' || hidden === '.' || hidden === '..') {
-      throw invalid('a whiteout of nothing, or of a directory that holds it');
-    }
+    const hidden = hiddenBy(name);
     // aufs kept its own things under such names.
     if (!hidden.startsWith(WHITEOUT)) this.#marks.push({ path, name: hidden });
   }
@@ -197,13 +159,8 @@ export class LayerWriter implements TarSink {
       case 'directory':
         return this.#makeDirectory(entry, parent, name);
       case 'file':
-        this.#file = this.#place(parent, name, () =>
-          openat(fd, bytes, O.WRONLY | O.CREAT | O.EXCL | O.NOFOLLOW, entry.mode & 0o777),
-        );
-        this.#position = 0;
-        this.#writtenBack = 0;
-        this.#inherited = this.#tree.inheritedIn(parent);
-        return;
+        if (this.#bodies !== undefined) return this.#linkBody(this.#bodies, entry, parent, name);
+        return this.#makeFile(entry, parent, name);
       case 'hardlink':
         return this.#link(entry, parent, name);
       case 'symlink':
@@ -220,6 +177,8 @@ export class LayerWriter implements TarSink {
         if (deviceOf(entry) === 0) return;
         this.#place(parent, name, () => mknodat(fd, bytes, TYPE.characterDevice, deviceOf(entry)));
     }
+    if (entry.type !== 'symlink')
+      dropInherited(pathThrough(fd, bytes), this.#tree.inheritedIn(parent));
     this.#finishAt(fd, name, entry);
   }
 
@@ -234,15 +193,23 @@ export class LayerWriter implements TarSink {
       made = make();
     }
     this.#tree.added(parent, name);
-    this.#tree.disinherit(parent, name);
     return made;
+  }
+
+  #makeFile(entry: TarEntry, parent: Directory, name: Name): void {
+    const inherited = this.#tree.inheritedIn(parent);
+    const [above, bytes] = [this.#tree.writable(parent), bytesOfName(name)];
+    const fd = this.#place(parent, name, () =>
+      openat(above, bytes, O.WRONLY | O.CREAT | O.EXCL | O.NOFOLLOW, entry.mode & 0o777),
+    );
+    this.#body.open(fd, entry, inherited);
   }
 
   #makeDirectory(entry: TarEntry, parent: Directory, name: Name): void {
     const { directory, existed } = this.#tree.makeDirectory(parent, name);
     const fd = this.#tree.writable(directory);
     if (existed) this.#tree.removeXattrs(fd);
-    this.#finishOpen(fd, entry);
+    finishOpen(fd, entry);
     directory.inherited = undefined;
     const { mtime, atime } = entry;
     this.#directoryTimes.set(directory.path, { mtime, atime });
@@ -270,37 +237,26 @@ export class LayerWriter implements TarSink {
     this.#finishLink(to, name, entry);
   }
 
+  #linkBody({ directory, areNew }: Bodies, entry: TarEntry, parent: Directory, name: Name): void {
+    const from = bytesOfName(String(entry.offset));
+    const to = this.#tree.writable(parent);
+    this.#place(parent, name, () => linkat(directory, from, to, bytesOfName(name)));
+    if (areNew) return;
+    const fd = openat(directory, from, O.RDONLY | O.NOFOLLOW);
+    try {
+      fchmod(fd, entry.mode);
+      finishOpen(fd, entry);
+    } finally {
+      close(fd);
+    }
+  }
+
   /** The last entry of a file counts, but for its extended attributes, which links do not carry. */
   #finishLink(dirfd: number, name: Name, entry: TarEntry): void {
     const bytes = bytesOfName(name);
     lchownat(dirfd, bytes, entry.uid, entry.gid);
     lchmodat(dirfd, bytes, entry.mode);
     lutimensat(dirfd, bytes, timesOf(entry));
-  }
-
-  #writeBack(fromBytes: number): void {
-    if (this.#position - this.#writtenBack < fromBytes) return;
-    startWriteBack(this.#file, this.#writtenBack);
-    this.#writtenBack = this.#position;
-  }
-
-  /** A new file has its owner and mode already, most times: each call not made is 2 % of the time. */
-  #finishFile(fd: number, entry: TarEntry): void {
-    const inherited = this.#inherited;
-    const isRoots = this.#isRoot && inherited === 'nothing' && entry.uid === 0 && entry.gid === 0;
-    if (!isRoots) fchown(fd, entry.uid, entry.gid);
-    setXattrs(fd, entry);
-    const needsMode = inherited === 'access lists' || (entry.mode & (0o7000 | this.#umask)) !== 0;
-    if (needsMode) fchmod(fd, entry.mode);
-    futimens(fd, timesOf(entry));
-  }
-
-  /** The owner first, as it clears set-id bits and capabilities; times last. */
-  #finishOpen(fd: number, entry: TarEntry): void {
-    fchown(fd, entry.uid, entry.gid);
-    setXattrs(fd, entry);
-    fchmod(fd, entry.mode);
-    futimens(fd, timesOf(entry));
   }
 
   #finishAt(dirfd: number, name: Name, entry: TarEntry): void {
@@ -314,6 +270,41 @@ export class LayerWriter implements TarSink {
 
 /** For messages. */
 const nameOf = ({ path }: TarEntry): string => quoteName(path.toString('latin1'));
+
+/** Where a reader of entries is that came to this one. */
+export const placeBehind = (entry: TarEntry | undefined): string =>
+  entry === undefined ? 'before its first entry' : `in or behind entry ${nameOf(entry)}`;
+
+/** What went wrong with an entry, as an OpError where it was expected to. */
+export function describeAt(entry: TarEntry | undefined, error: unknown): Error {
+  const name = entry === undefined ? 'an entry' : nameOf(entry);
+  return describe(error, `layer, entry ${name} at byte ${entry?.offset ?? '?'}`);
+}
+
+/**
+ * The directory that an entry names, and the name in it, empty for the root.
+ * @throws OpError InvalidArgument for what cannot be in any tree
+ */
+export function placeOf({ path, type }: TarEntry): readonly [above: string, name: Name] {
+  const [above, name] = split(cleaned(path));
+  if (isBelowWhiteout(above)) throw invalid('is below a whiteout');
+  if (name === '' && type !== 'directory') {
+    throw invalid('the root cannot be anything but a directory');
+  }
+  return [above, name];
+}
+
+/**
+ * What a whiteout hides.
+ * @throws OpError InvalidArgument
+ */
+export function hiddenBy(whiteout: Name): Name {
+  const hidden = whiteout.slice(WHITEOUT.length);
+  if (hidden === '' || hidden === '.' || hidden === '..') {
+    throw invalid('a whiteout of nothing, or of a directory that holds it');
+  }
+  return hidden;
+}
 
 /** The directory, and the name in it. */
 function split(path: string): readonly [above: string, name: Name] {
@@ -360,28 +351,4 @@ const deviceOf = ({ deviceMajor: major, deviceMinor: minor }: TarEntry): number 
 function target(entry: TarEntry): Buffer {
   if (entry.linkPath.includes(0)) throw invalid('a link target with a NUL character');
   return Buffer.concat([entry.linkPath, Buffer.alloc(1)]);
-}
-
-/** What cannot be kept where it is asked for is left out, as containerd does; user attributes need a file. */
-function setXattrs(at: XattrTarget, entry: TarEntry): void {
-  for (const [name, value] of entry.xattrs) {
-    if (!XATTR.test(name) || OVERLAY_XATTR.test(name) || name.includes('\0')) continue;
-    const isUsers = name.startsWith('user.');
-    if (isUsers && entry.type !== 'file' && entry.type !== 'directory') continue;
-    const errno = setxattr(at, cstring(name), value);
-    if (errno === 0 || errno === ERRNO.EOPNOTSUPP) continue;
-    const error = new SystemError(errno, 'setxattr');
-    if (isFatal(errno)) throw error;
-    throw invalid(`attribute ${quoteName(name)} cannot be set: ${error.message}`);
-  }
-}
-
-/** Access and modification time as futimens(2) takes them. */
-function timesOf({ mtime, atime }: Times): Buffer {
-  const times = Buffer.alloc(32);
-  [atime ?? mtime, mtime].forEach(({ seconds, nanoseconds }, index) => {
-    times.writeBigInt64LE(BigInt(seconds), index * 16);
-    times.writeBigInt64LE(BigInt(nanoseconds), index * 16 + 8);
-  });
-  return times;
 }

@@ -1,6 +1,7 @@
 import { resultOf, type JobRequest, type JobResult } from '../../platform/jobs/protocol.ts';
 import { packLayer } from '../compare/pack-layer.ts';
 import { readLayer, writeLayer, type LayerJobs } from './layer-jobs.ts';
+import { rebaseLayers } from './rebase-layers.ts';
 
 type Output = LayerJobs[keyof LayerJobs]['out'];
 
@@ -14,6 +15,8 @@ function run({ name, input }: JobRequest<LayerJobs>): Output | Promise<Output> {
       return readLayer(input);
     case 'writeLayer':
       return writeLayer(input);
+    case 'rebaseLayers':
+      return rebaseLayers(input);
     case 'packLayer':
       return packLayer(input);
   }

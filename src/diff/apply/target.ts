@@ -1,15 +1,28 @@
+import { dirname, join } from 'node:path';
 import { OpError, quote } from '../../base/errors.ts';
 import { mountDetached } from '../../platform/linux/detached-mount.ts';
 import { fromSystemError } from '../../platform/linux/errno.ts';
 import { close, openDirectory } from '../../platform/linux/files.ts';
 import type { Cancellation } from '../../platform/jobs/cancellation.ts';
+import { STAGED } from '../../snapshotters/driver.ts';
 import type { Mount } from '../../snapshotters/snapshotter.ts';
 import { OverlayTree } from './overlay-tree.ts';
 import { PlainTree } from './plain-tree.ts';
 import type { Tree } from './tree.ts';
 
 /** Where a layer goes: what mounts of a snapshotter stand for. Survives structured cloning. */
-export type Target =
+export type Target = TreeTarget | StageTarget;
+
+/** A snapshot of overlay whose parent comes at Commit: layers are staged for it. */
+export interface StageTarget {
+  readonly kind: 'stage';
+  readonly upper: string;
+  /** There only if the snapshotter knows what to do with it. */
+  readonly staged: string;
+}
+
+/** A tree, or the directories of one, to write into. */
+export type TreeTarget =
   /** The whole tree is in one directory. */
   | { readonly kind: 'directory'; readonly path: string }
   /** Only `upper` is written to; `lowers`, the nearest first, show through. */
@@ -53,10 +66,12 @@ function overlayTarget(options: readonly string[]): Target {
   if (upper === undefined) {
     throw new OpError('InvalidArgument', 'an overlay mount without upperdir is read-only');
   }
+  const lowers = value('lowerdir');
+  if (lowers === undefined) return { kind: 'stage', upper, staged: join(dirname(upper), STAGED) };
   return {
     kind: 'overlay',
     upper,
-    lowers: splitLowers(value('lowerdir') ?? ''),
+    lowers: splitLowers(lowers),
     xattrPrefix: options.includes('userxattr') ? 'user.' : 'trusted.',
   };
 }
@@ -68,7 +83,7 @@ export function splitLowers(text: string): readonly string[] {
 }
 
 /** @throws OpError NotFound; FailedPrecondition: the kernel does not mount it */
-export function openTree(target: Target, cancellation: Cancellation): Tree {
+export function openTree(target: TreeTarget, cancellation: Cancellation): Tree {
   switch (target.kind) {
     case 'directory':
       return new PlainTree(openRoot(target.path), cancellation);

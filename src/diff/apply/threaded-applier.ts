@@ -6,6 +6,7 @@ import { makeCancelFlag, raise } from '../../platform/jobs/cancellation.ts';
 import { Lane } from '../../platform/jobs/lane.ts';
 import type { Thread } from '../../platform/jobs/thread.ts';
 import { Threads } from '../../platform/jobs/threads.ts';
+import type { Rebase, Rebaser } from '../../snapshotters/driver.ts';
 import type { Mount } from '../../snapshotters/snapshotter.ts';
 import { PLAIN_LAYER, type Applier, type Descriptor } from '../diff.ts';
 import type { LayerJobs, ReadLayer, WrittenLayer } from './layer-jobs.ts';
@@ -40,11 +41,13 @@ const LAYERS = {
   parallelMax: Math.max(4, availableParallelism()),
 };
 
-/** Applies each layer on two threads: one inflates, the other writes files. */
-export class ThreadedApplier implements Applier, AsyncDisposable {
+/** Applies each layer on two threads: one inflates, the other writes files. Rebases on one. */
+export class ThreadedApplier implements Applier, Rebaser, AsyncDisposable {
   readonly #options: ThreadedApplierOptions;
   readonly #threads: Threads<LayerJobs>;
   readonly #lane = new Lane(LAYERS);
+  /** Of their own: containerd holds its database while it commits, so no layer is waited for. */
+  readonly #rebases = new Lane(LAYERS);
 
   constructor(options: ThreadedApplierOptions) {
     this.#options = options;
@@ -67,6 +70,20 @@ export class ThreadedApplier implements Applier, AsyncDisposable {
     return this.#lane.run(what, ctx.signal, () => this.#apply(ctx, layer, target));
   }
 
+  async rebase(rebase: Rebase, signal: AbortSignal): Promise<void> {
+    const { limits } = this.#options;
+    const cancel = makeCancelFlag();
+    const giveUp = (): void => raise(cancel);
+    signal.addEventListener('abort', giveUp, { once: true });
+    try {
+      await this.#rebases.run(`rebasing ${rebase.upper}`, signal, () =>
+        this.#threads.use((thread) => thread.run('rebaseLayers', { ...rebase, limits, cancel })),
+      );
+    } finally {
+      signal.removeEventListener('abort', giveUp);
+    }
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#threads[Symbol.asyncDispose]();
   }
@@ -84,14 +101,15 @@ export class ThreadedApplier implements Applier, AsyncDisposable {
     ctx.signal.addEventListener('abort', giveUp, { once: true });
     try {
       const { limits, blobs } = this.#options;
+      const { digest } = layer;
       const { namespace, leaseId } = ctx;
       const signal = AbortSignal.any([ctx.signal, ending.signal]);
       const source = await blobs.sourceOf({ signal, namespace, leaseId }, layer);
       const read = this.#threads.use((thread) =>
-        readInto(rings, thread, source, { digest: layer.digest, plain }),
+        readInto(rings, thread, source, { digest, plain }),
       );
       const write = this.#threads.use((thread) =>
-        thread.run('writeLayer', { plain, target, limits, cancel }),
+        thread.run('writeLayer', { plain, target, digest, limits, cancel }),
       );
       // Each has told the other already, unless its thread died; nobody tells where the bytes come from.
       read.catch(() => new RingWriter(plain).fail());

@@ -1,7 +1,7 @@
 import { OpError } from '../../base/errors.ts';
 import { never, type Cancellation } from '../../platform/jobs/cancellation.ts';
 import { removeTreeAt } from '../../platform/jobs/remove-tree.ts';
-import { isFatal, pathThrough } from '../../platform/linux/attributes.ts';
+import { isFatal } from '../../platform/linux/attributes.ts';
 import { readDirectory } from '../../platform/linux/directory.ts';
 import { ERRNO, SystemError } from '../../platform/linux/errno.ts';
 import type { Bytes } from '../../platform/linux/ffi.ts';
@@ -32,7 +32,6 @@ export const NEW_MODE = 0o755;
 /** What the kernel gives to all that is made in a directory, whatever its maker asks for. */
 export type Inherited = 'nothing' | 'group' | 'access lists';
 
-const ACCESS_LIST = cstring('system.posix_acl_access');
 const DEFAULT_ACCESS_LIST = cstring('system.posix_acl_default');
 
 /** A directory of the tree as containers see it. */
@@ -183,14 +182,6 @@ export abstract class Tree implements Disposable {
   inheritedIn(directory: Directory): Inherited {
     directory.inherited ??= this.#readInherited(this.writable(directory));
     return directory.inherited;
-  }
-
-  /** Takes what a new file, device or fifo got by default. */
-  disinherit(parent: Directory, name: Name): void {
-    if (this.inheritedIn(parent) !== 'access lists') return;
-    const at = pathThrough(this.writable(parent), bytesOfName(name));
-    const errno = removexattr(at, ACCESS_LIST);
-    if (isFatal(errno)) throw new SystemError(errno, 'removexattr');
   }
 
   /** Between two entries: gives descriptors back when there are many. */

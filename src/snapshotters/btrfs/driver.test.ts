@@ -14,6 +14,7 @@ import { btrfs } from './driver.ts';
 
 const workerEntry = join(import.meta.dirname, '../../daemon/worker.ts');
 const { signal } = background;
+const rebaser = { rebase: async () => undefined };
 
 const node = (id: string, kind: Kind, ...parentIds: string[]): SnapshotNode => ({
   id,
@@ -32,7 +33,7 @@ async function open(root: string, table: ConfigTable = {}) {
   const warnings: string[] = [];
   const warn = (_fields: unknown, message: string): void => void warnings.push(message);
   try {
-    const dependencies = { linux: createLinux(), jobs, warn };
+    const dependencies = { linux: createLinux(), jobs, rebaser, warn };
     const driver = await btrfs.open({ root, durability: 'full', table }, dependencies);
     await driver.list();
     return {

@@ -16,9 +16,9 @@ import type {
   SnapshotDriver,
   SnapshotNode,
 } from '../driver.ts';
+import { Leftovers } from '../leftovers.ts';
 import type { Mount, Usage } from '../snapshotter.ts';
 import { parseBtrfsConfig, type BtrfsConfig } from './config.ts';
-import { Leftovers } from './leftovers.ts';
 import { maxSizeOf } from './max-size.ts';
 
 /** Snapshots are private: setuid files in them must be out of other users' reach. */
@@ -104,8 +104,6 @@ interface KnownUsage {
  * was not acknowledged, `committed` an fs that is no longer needed.
  */
 class BtrfsDriver implements SnapshotDriver {
-  /** Ids of subvolumes come from `list`, and with `repair`. */
-  readonly mountsNeedList = true;
   readonly #options: BtrfsOptions;
   readonly #subvolumes = new Map<string, Subvolumes>();
   /** Of active snapshots; committed ones have theirs in the record. */
@@ -119,7 +117,11 @@ class BtrfsDriver implements SnapshotDriver {
 
   constructor(options: BtrfsOptions) {
     this.#options = options;
-    this.#leftovers = new Leftovers(options);
+    const { folder, jobs, warn } = options;
+    this.#leftovers = new Leftovers({
+      remove: (paths, signal) => jobs.subvolumes.remove(folder, paths, signal),
+      warn,
+    });
   }
 
   async create(node: SnapshotNode): Promise<void> {
@@ -154,6 +156,11 @@ class BtrfsDriver implements SnapshotDriver {
   }
 
   repairsWhole(): boolean {
+    return true;
+  }
+
+  /** Ids of subvolumes come from `list`, and with `repair`. */
+  mountsNeedList(): boolean {
     return true;
   }
 

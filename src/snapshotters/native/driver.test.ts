@@ -12,6 +12,7 @@ import { native } from './driver.ts';
 
 const workerEntry = join(import.meta.dirname, '../../daemon/worker.ts');
 const { signal } = background;
+const rebaser = { rebase: async () => undefined };
 
 const node = (id: string, kind: Kind, ...parentIds: string[]): SnapshotNode => ({
   id,
@@ -22,7 +23,7 @@ const node = (id: string, kind: Kind, ...parentIds: string[]): SnapshotNode => (
 
 async function open(root: string) {
   const jobs = createFileJobs({ workerEntry });
-  const dependencies = { linux: createLinux(), jobs, warn: () => undefined };
+  const dependencies = { linux: createLinux(), jobs, rebaser, warn: () => undefined };
   const driver = await native.open({ root, durability: 'full', table: {} }, dependencies);
   return {
     driver,

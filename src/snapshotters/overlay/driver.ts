@@ -4,12 +4,20 @@ import { pathExists } from 'fs-extra/esm';
 import { isOpError, messageOf, OpError } from '../../base/errors.ts';
 import type { Labels } from '../../base/labels.ts';
 import type { DirectoryToMake, FileJobs } from '../../platform/platform.ts';
-import type { DriverFactory, Durability, SnapshotDriver, SnapshotNode } from '../driver.ts';
+import type {
+  DriverDependencies,
+  DriverFactory,
+  Durability,
+  Rebaser,
+  SnapshotDriver,
+  SnapshotNode,
+} from '../driver.ts';
+import { Leftovers } from '../leftovers.ts';
 import type { Mount, Usage } from '../snapshotter.ts';
 import { parseOverlayConfig, type OverlayConfig } from './config.ts';
 import { idMapping, type IdMapping } from './id-mapping.ts';
-import { overlayMounts, upperOf, workOf } from './mounts.ts';
-import { mapsIds, probeOverlay, type OverlayProbe } from './probe.ts';
+import { overlayMounts, stagedOf, upperOf, workOf } from './mounts.ts';
+import { inUserNamespace, mapsIds, probeOverlay, type OverlayProbe } from './probe.ts';
 
 interface Owner {
   readonly uid: number;
@@ -19,15 +27,29 @@ interface Owner {
 /** Layers are private: setuid files in them must be out of other users' reach. */
 const PRIVATE = 0o700;
 const UPPERDIR_LABEL = 'containerd.io/snapshot/overlay.upperdir';
+/** On a snapshot that is prepared without a parent it says which one comes at Commit. */
+const PARENT_CHAIN_ID = 'containerd.io/snapshot/parent-chain-id';
+const USER_XATTR = 'userxattr';
+
+/**
+ * Whether whiteouts that are written before the parent is known survive, whoever writes them: containerd's own
+ * differ writes none in a user namespace, and never those of `userxattr` (CONTRACT section 10).
+ */
+const canRebase = ({ mountOptions }: OverlayConfig): boolean =>
+  !inUserNamespace() && !mountOptions.includes(USER_XATTR);
 
 export const overlay: DriverFactory = {
   name: 'overlay',
   checkConfig: (table) => void parseOverlayConfig(table),
-  capabilities: (table) => [
-    ...(parseOverlayConfig(table).slowChown ? [] : ['only-remap-ids']),
-    ...(mapsIds() ? ['remap-ids'] : []),
-  ],
-  open: async ({ root, durability, table }, { linux, jobs }) => {
+  capabilities: (table) => {
+    const config = parseOverlayConfig(table);
+    return [
+      ...(config.slowChown ? [] : ['only-remap-ids']),
+      ...(mapsIds() ? ['remap-ids'] : []),
+      ...(canRebase(config) ? ['rebase'] : []),
+    ];
+  },
+  open: async ({ root, durability, table }, { linux, jobs, rebaser, warn }) => {
     const config = parseOverlayConfig(table);
     if (/[:,]/.test(root)) {
       throw new OpError('InvalidArgument', `${root}: overlay cannot mount a path with ":" or ","`);
@@ -49,6 +71,8 @@ export const overlay: DriverFactory = {
       config,
       durability,
       jobs,
+      rebaser,
+      warn,
       probe: await probeOverlay(root, linux),
     });
   },
@@ -59,24 +83,40 @@ interface OverlayOptions {
   readonly config: OverlayConfig;
   readonly durability: Durability;
   readonly jobs: FileJobs;
+  readonly rebaser: Rebaser;
+  readonly warn: DriverDependencies['warn'];
   readonly probe: OverlayProbe;
 }
 
-/** FOLDER/ID/fs is the layer; FOLDER/ID/work is overlay's own, there only for active snapshots. */
+/**
+ * FOLDER/ID/fs is the layer; FOLDER/ID/work is overlay's own, there only for active snapshots.
+ * FOLDER/ID/staged says of an active snapshot that its parent comes at Commit. Layers wait in it until `seal` knows
+ * what is below them; when the record says committed it goes. A crash before leaves it to the next Commit, a crash
+ * after leaves it to start-up.
+ */
 class OverlayDriver implements SnapshotDriver {
   readonly removesAtOnce: boolean;
+  readonly rebases: boolean;
   readonly #options: OverlayOptions;
   readonly #mountOptions: readonly string[];
   /** Owners of committed layers' roots, which children inherit; never changing, so read once. */
   readonly #owners = new Map<string, Owner>();
+  /** Ids with a directory for staged layers: labels may change later, how a snapshot is written may not. */
+  readonly #staged = new Set<string>();
+  readonly #leftovers: Leftovers;
 
   constructor(options: OverlayOptions) {
-    const { config, probe } = options;
+    const { config, probe, jobs, warn } = options;
     this.#options = options;
     this.removesAtOnce = config.syncRemove;
+    this.rebases = canRebase(config);
+    this.#leftovers = new Leftovers({
+      remove: (paths, signal) => jobs.removeTrees(paths, signal),
+      warn,
+    });
     this.#mountOptions = [
       ...config.mountOptions,
-      ...(probe.needsUserXattr ? ['userxattr'] : []),
+      ...(probe.needsUserXattr ? [USER_XATTR] : []),
       ...(probe.knowsIndex && !config.mountOptions.some(isIndex) ? ['index=off'] : []),
     ];
   }
@@ -87,12 +127,15 @@ class OverlayDriver implements SnapshotDriver {
       idMapping(node.labels);
       return;
     }
+    if (this.#parentComesLater(node)) this.#staged.add(node.id);
     await this.#options.jobs.makeDirectories(await this.#directoriesOf(node));
   }
 
   /** What is still there keeps the mode and owner that a container may have given it. */
   async repair(node: SnapshotNode): Promise<void> {
     if (!this.keepsDirectory(node)) return;
+    // A power cut may have taken the empty directory that says so.
+    if (this.#parentComesLater(node)) this.#staged.add(node.id);
     const lost: DirectoryToMake[] = [];
     for (const directory of await this.#directoriesOf(node)) {
       if (!(await pathExists(directory.path))) lost.push(directory);
@@ -104,16 +147,30 @@ class OverlayDriver implements SnapshotDriver {
     return true;
   }
 
-  mounts(node: SnapshotNode): readonly Mount[] {
-    return overlayMounts(this.#options.folder, node, this.#mountOptions, this.#mappingOf(node));
+  /** Whether a parent is to come, the disk says. */
+  mountsNeedList({ kind, parentIds }: SnapshotNode): boolean {
+    return kind === 'active' && parentIds.length === 0;
   }
 
-  usage(node: SnapshotNode, signal: AbortSignal): Promise<Usage> {
-    return this.#options.jobs.measureTree(upperOf(this.#options.folder, node.id), signal);
+  mounts(node: SnapshotNode): readonly Mount[] {
+    return overlayMounts(this.#options.folder, node, {
+      overlay: this.#mountOptions,
+      mapping: this.#mappingOf(node),
+      isStaged: this.#staged.has(node.id),
+    });
+  }
+
+  async usage(node: SnapshotNode, signal: AbortSignal): Promise<Usage> {
+    const { folder, jobs } = this.#options;
+    const { inodes, size } = await jobs.measureTree(upperOf(folder, node.id), signal);
+    if (!this.#staged.has(node.id)) return { inodes, size };
+    const staged = await jobs.measureTree(stagedOf(folder, node.id), signal);
+    return { inodes: inodes + staged.inodes, size: size + staged.size };
   }
 
   async seal(node: SnapshotNode, signal: AbortSignal): Promise<Usage | undefined> {
     const { folder, jobs, durability } = this.#options;
+    if (this.#staged.has(node.id)) await this.#rebase(node, signal);
     const upper = upperOf(folder, node.id);
     const sealed = await jobs.sealTree(upper, folder, durability === 'full', signal);
     if (sealed === undefined) return undefined;
@@ -122,9 +179,21 @@ class OverlayDriver implements SnapshotDriver {
     return { inodes, size };
   }
 
+  committed({ id }: SnapshotNode): boolean {
+    if (this.#staged.delete(id)) this.#leftovers.add(stagedOf(this.#options.folder, id), false);
+    return true;
+  }
+
+  settled(): Promise<void> {
+    return this.#leftovers.removed();
+  }
+
   discard(ids: readonly string[], signal: AbortSignal): Promise<void> {
     const { folder, jobs } = this.#options;
-    for (const id of ids) this.#owners.delete(id);
+    for (const id of ids) {
+      this.#owners.delete(id);
+      this.#staged.delete(id);
+    }
     return jobs.removeTrees(
       ids.map((id) => join(folder, id)),
       signal,
@@ -132,7 +201,13 @@ class OverlayDriver implements SnapshotDriver {
   }
 
   async list(): Promise<readonly string[]> {
-    return (await readdir(this.#options.folder)).filter((name) => /^\d+$/.test(name));
+    const { folder } = this.#options;
+    const ids = (await readdir(folder)).filter((name) => /^\d+$/.test(name));
+    const look = async (id: string): Promise<void> => {
+      if (await pathExists(stagedOf(folder, id))) this.#staged.add(id);
+    };
+    await Promise.all(ids.map(look));
+    return ids;
   }
 
   keepsDirectory(node: SnapshotNode): boolean {
@@ -144,16 +219,42 @@ class OverlayDriver implements SnapshotDriver {
     return new Map([[UPPERDIR_LABEL, upperOf(this.#options.folder, node.id)]]);
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {}
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#leftovers[Symbol.asyncDispose]();
+  }
+
+  #parentComesLater({ kind, parentIds, labels }: SnapshotNode): boolean {
+    const isAlone = kind === 'active' && parentIds.length === 0;
+    return this.rebases && isAlone && labels.has(PARENT_CHAIN_ID);
+  }
+
+  async #rebase(node: SnapshotNode, signal: AbortSignal): Promise<void> {
+    const { folder, rebaser } = this.#options;
+    await rebaser.rebase(
+      {
+        staged: stagedOf(folder, node.id),
+        upper: upperOf(folder, node.id),
+        lowers: node.parentIds.map((id) => upperOf(folder, id)),
+        owner: await this.#rootOwner(node),
+        xattrPrefix: this.#mountOptions.includes(USER_XATTR) ? 'user.' : 'trusted.',
+      },
+      signal,
+    );
+  }
 
   async #directoriesOf(node: SnapshotNode): Promise<readonly DirectoryToMake[]> {
     const { folder } = this.#options;
-    const { uid, gid } = idMapping(node.labels) ?? (await this.#ownerOf(node.parentIds[0]));
+    const { uid, gid } = await this.#rootOwner(node);
     return [
       { path: join(folder, node.id), mode: PRIVATE },
       { path: upperOf(folder, node.id), mode: 0o755, uid, gid },
       ...(node.kind === 'active' ? [{ path: workOf(folder, node.id), mode: 0o711 }] : []),
+      ...(this.#staged.has(node.id) ? [{ path: stagedOf(folder, node.id), mode: PRIVATE }] : []),
     ];
+  }
+
+  async #rootOwner({ labels, parentIds }: SnapshotNode): Promise<Owner> {
+    return idMapping(labels) ?? (await this.#ownerOf(parentIds[0]));
   }
 
   /** Mounts carry the mapping only where the kernel can do it; without, the owner above must suffice. */

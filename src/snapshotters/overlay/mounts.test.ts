@@ -7,13 +7,13 @@ const S = '/root/snapshots';
 const mounts = (
   kind: Kind,
   parentIds: readonly string[],
-  mapping?: Parameters<typeof overlayMounts>[3],
+  mapping?: Parameters<typeof overlayMounts>[2]['mapping'],
+  isStaged = false,
 ) =>
   overlayMounts(
     S,
     { id: '9', kind, parentIds, labels: new Map() },
-    ['volatile', 'index=off'],
-    mapping,
+    { overlay: ['volatile', 'index=off'], mapping, isStaged },
   );
 
 test('an active snapshot without a parent is a writable bind mount', () => {
@@ -55,6 +55,16 @@ test('a view of several parents is an overlay without upper and work directory',
     `lowerdir=${S}/3/fs:${S}/2/fs`,
     'volatile',
     'index=off',
+  ]);
+});
+
+test('a snapshot whose parent comes at Commit is an overlay without lower directories', () => {
+  expect(mounts('active', [], undefined, true)).toEqual([
+    {
+      type: 'overlay',
+      source: 'overlay',
+      options: [`workdir=${S}/9/work`, `upperdir=${S}/9/fs`, 'volatile', 'index=off'],
+    },
   ]);
 });
 

@@ -1,4 +1,5 @@
-import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { release } from 'node:os';
 import { join } from 'node:path';
 import { pathExists } from 'fs-extra/esm';
@@ -29,7 +30,7 @@ export async function probeOverlay(root: string, linux: Linux): Promise<OverlayP
     const [lower, upper, work] = await makeDirectories(folder);
     const works = (options: readonly string[]): boolean =>
       linux.canMountOverlay({ lower, upper, work, options });
-    const needsUserXattr = (await inUserNamespace()) && works(['userxattr']);
+    const needsUserXattr = inUserNamespace() && works(['userxattr']);
     if (!needsUserXattr && !works([])) {
       throw new OpError(
         'FailedPrecondition',
@@ -39,7 +40,7 @@ export async function probeOverlay(root: string, linux: Linux): Promise<OverlayP
     return { needsUserXattr, knowsIndex };
   } catch (error) {
     // What is stored on a full disk must stay readable and removable: an earlier start has probed it.
-    if (isDiskFull(error)) return { needsUserXattr: await inUserNamespace(), knowsIndex };
+    if (isDiskFull(error)) return { needsUserXattr: inUserNamespace(), knowsIndex };
     throw error;
   } finally {
     if (folder !== undefined) await rm(folder, { recursive: true, force: true });
@@ -59,7 +60,8 @@ export function mapsIds(): boolean {
 }
 
 /** The initial user namespace maps all ids one to one. @see user_namespaces(7), uid_map */
-async function inUserNamespace(): Promise<boolean> {
-  const map = await readFile('/proc/self/uid_map', 'utf8');
+export function inUserNamespace(): boolean {
+  // Made up by the kernel: no disk is waited for.
+  const map = readFileSync('/proc/self/uid_map', 'utf8');
   return map.trim().split(/\s+/).join(' ') !== '0 0 4294967295';
 }

@@ -1,9 +1,8 @@
-import type { FileJobs } from '../../platform/platform.ts';
-import type { DriverDependencies } from '../driver.ts';
+import type { DriverDependencies } from './driver.ts';
 
 interface LeftoversOptions {
-  readonly folder: string;
-  readonly jobs: FileJobs;
+  /** Absent is fine. */
+  readonly remove: (paths: readonly string[], signal: AbortSignal) => Promise<void>;
   readonly warn: DriverDependencies['warn'];
 }
 
@@ -11,8 +10,8 @@ interface LeftoversOptions {
 const WAIT_MS = 20;
 
 /**
- * Removes subvolumes that a Commit leaves beside the one that counts, after its answer. It lives
- * in memory: start-up finds them again.
+ * Removes what a Commit leaves beside the directory that counts, after its answer. It lives in memory:
+ * start-up finds it again.
  */
 export class Leftovers implements AsyncDisposable {
   readonly #options: LeftoversOptions;
@@ -51,15 +50,18 @@ export class Leftovers implements AsyncDisposable {
   }
 
   async #remove(): Promise<void> {
-    const { folder, jobs, warn } = this.#options;
+    const { remove, warn } = this.#options;
     const { signal } = this.#closing;
     const paths = this.#paths.splice(0);
     if (paths.length === 0 || signal.aborted) return;
     try {
-      await jobs.subvolumes.remove(folder, paths, signal);
+      await remove(paths, signal);
     } catch (error) {
       if (signal.aborted) return;
-      warn({ paths, error }, 'subvolumes that are not needed any more are still there');
+      warn(
+        { paths, error },
+        'what Commits need no more is still on disk; the next start removes it',
+      );
     }
   }
 }
