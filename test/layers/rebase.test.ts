@@ -265,7 +265,7 @@ test('what fits no parent is refused at Apply, and nothing of it stays', async (
 test('a layer that is given up is gone, before Commit and within', async () => {
   await using site = await Site.start();
   const base = await site.base();
-  const plain = manyFiles(10_000, '');
+  const plain = manyFiles(20_000, '');
   const { descriptor } = await site.layer(plain);
   const mounts = await site.snapshotter.prepare(background, 'key', '', PARENT_COMES);
   const givenUp = async (place: string, work: (ctx: RequestContext) => Promise<unknown>) => {
@@ -286,10 +286,39 @@ test('a layer that is given up is gone, before Commit and within', async () => {
   expect(await site.differsFromSequential('name', plain)).toBe('');
 });
 
+test('an image that is given up leaves no active snapshot', async () => {
+  await using site = await Site.start();
+  const plain = manyFiles(10_000, '');
+  const layers = [await site.layer(BASE), await site.layer(plain), await site.layer(ABOVE)];
+  const controller = new AbortController();
+  const { applier } = site.client;
+  const ctx = { ...background, signal: controller.signal };
+  const givenUp: Applier = {
+    apply: async (within, layer, mounts) => {
+      if (layer.digest !== layers[1]?.descriptor.digest) {
+        return applier.apply(within, layer, mounts);
+      }
+      const started = until(stagedBeside(mounts), (names) => names.length > 0);
+      const applied = applier.apply(within, layer, mounts);
+      await started;
+      controller.abort();
+      return applied;
+    },
+  };
+  const { snapshotter } = site;
+  await expect(
+    unpack(ctx, { snapshotter, applier: givenUp, layers, canRebase: true }),
+  ).rejects.toThrow();
+  const infos = await collect(snapshotter.walk(background, []));
+  expect(infos.filter(({ kind }) => kind !== 'committed')).toEqual([]);
+  await snapshotter.cleanup(background);
+  expect(site.daemon.stderr).not.toMatch(/defect/);
+});
+
 test('kill -9 within Commit, and after it, leaves a snapshot that can be committed, and then nothing else', async () => {
   await using site = await Site.start();
   const base = await site.base();
-  const plain = manyFiles(10_000, 'x');
+  const plain = manyFiles(20_000, 'x');
   const mounts = await site.staged('key', plain);
   const upper = ownDirectory(mounts);
   for (let round = 0; round < 3; round++) {

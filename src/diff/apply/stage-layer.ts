@@ -131,7 +131,15 @@ export class LayerStage implements TarSink, Disposable {
 
   /** Nothing stays. */
   clear(): void {
-    removeTreeAt(openDirectory(this.#path), this.#name, this.#path, never);
+    let directory: number;
+    try {
+      directory = openDirectory(this.#path);
+    } catch (error) {
+      // It went with its snapshot.
+      if (isErrno(error, ERRNO.ENOENT)) return;
+      throw fromSystemError(error, `opening ${quote(this.#path)}`);
+    }
+    removeTreeAt(directory, this.#name, this.#path, never);
   }
 
   [Symbol.dispose](): void {
