@@ -1,5 +1,6 @@
 import type { Clock } from '../base/clock.ts';
 import type { RequestContext } from '../base/context.ts';
+import { unlessAborted } from '../base/abort.ts';
 import { alreadyExists, OpError, quote } from '../base/errors.ts';
 import { updateLabels } from '../base/fieldpaths.ts';
 import { compileFilters, adaptSnapshot } from '../base/filters.ts';
@@ -92,7 +93,8 @@ export class TreeSnapshotter implements Snapshotter {
     await this.#recovered;
     const { kind } = snapshot;
     try {
-      if (kind === 'committed') return await unlessAborted(ctx, this.#lateUsage.of(snapshot));
+      if (kind === 'committed')
+        return await unlessAborted(ctx.signal, this.#lateUsage.of(snapshot));
       return await this.#driver.usage(nodeOf(snapshot), ctx.signal);
     } catch (error) {
       // Removed or committed while it was being measured: answer for what is there now.
@@ -316,18 +318,6 @@ export class TreeSnapshotter implements Snapshotter {
       'FailedPrecondition',
       `cannot remove snapshot ${quote(snapshot.name)}: it has ${snapshot.children} children: ${names}`,
     );
-  }
-}
-
-/** Others may wait for the same work: it goes on. */
-async function unlessAborted<T>({ signal }: RequestContext, work: Promise<T>): Promise<T> {
-  const { promise, reject } = Promise.withResolvers<never>();
-  const abort = (): void => reject(signal.reason);
-  signal.addEventListener('abort', abort, { once: true });
-  try {
-    return await Promise.race([work, promise]);
-  } finally {
-    signal.removeEventListener('abort', abort);
   }
 }
 
