@@ -2,6 +2,7 @@ import type { RequestContext } from '../../../base/context.ts';
 import { isOpError, messageOf, OpError } from '../../../base/errors.ts';
 import { type Connection, connect, type RemotePlugin } from '../../../grpc/proxy/connect.ts';
 import { connectRecords, type ContainerdRecords } from '../../../grpc/proxy/containerd.ts';
+import { lasting } from './compare.ts';
 import {
   type BallastFacts,
   type ContainerdFacts,
@@ -14,7 +15,8 @@ import {
 const ANSWER_MS = 10_000;
 
 /**
- * Asks both. containerd first: what it records later than we list would look missing.
+ * Asks both. containerd first, as what it records later than we list would look missing; and once more in the
+ * end, as what it removes meanwhile would, too.
  * @throws OpError Unavailable naming the socket on which nobody answers
  */
 export async function collect(
@@ -35,18 +37,28 @@ export async function collect(
   const loaded = names.filter((name) =>
     plugins.some(({ type, id, error }) => type === SNAPSHOTTER_TYPE && id === name && !error),
   );
-  const namespaces: NamespaceFacts[] = [];
-  for (const name of await namespacesOf(records, containerdSocket)) {
-    namespaces.push(await namespaceFacts(name, loaded, containerd, records));
-  }
+  const namespaces = async (): Promise<readonly NamespaceFacts[]> => {
+    const all: NamespaceFacts[] = [];
+    for (const name of await namespacesOf(records, containerdSocket)) {
+      all.push(await namespaceFacts(name, loaded, containerd, records));
+    }
+    return all;
+  };
+  const before = await namespaces();
+  const blobs = new Set((await blobsOf(ballast)).keys());
+  const snapshots = await snapshotsOf(ballast, names);
   return {
-    containerd: { version: containerdVersion, plugins, namespaces },
+    containerd: {
+      version: containerdVersion,
+      plugins,
+      namespaces: lasting(before, await namespaces()),
+    },
     ballast: {
       version: ballastVersion,
       socket: ballastSocket,
       plugins: ourPlugins,
-      blobs: new Set((await blobsOf(ballast)).keys()),
-      snapshots: await snapshotsOf(ballast, names),
+      blobs,
+      snapshots,
     },
   };
 }

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 
-import { compare, type Finding } from './compare.ts';
+import { compare, type Finding, lasting } from './compare.ts';
 import {
   type BallastFacts,
   type ContainerdFacts,
@@ -162,4 +162,26 @@ test('what only ballast holds is noted, in short when it is much', () => {
     ),
     expect.stringMatching(/: 9 blobs: .* and 4 more$/),
   ]);
+});
+
+test('what containerd removed while both were asked is missing nowhere', () => {
+  const blob = (key: string) => new Map([['containerd.io/gc.ref.snapshot.fast', key]]);
+  const container = (id: string) => ({ id, snapshotter: 'fast', snapshotKey: id });
+  const before = namespace({
+    blobs: new Map([
+      ['sha256:kept', blob('kept chain')],
+      ['sha256:removed', blob('removed chain')],
+    ]),
+    containers: [container('kept'), container('removed')],
+  });
+  const later = namespace({
+    blobs: new Map([['sha256:kept', blob('kept chain')]]),
+    containers: [container('kept')],
+  });
+  const removedNamespace = namespace({ name: 'removed', containers: [container('of it')] });
+  const namespaces = lasting([before, removedNamespace], [later]);
+  const faults = texts(compare(containerd({ namespaces }), ballast()), 'fault').join('\n');
+  for (const missing of ['sha256:kept', '"kept chain"', '"kept"'])
+    expect(faults).toContain(missing);
+  expect(faults).not.toMatch(/removed|of it/);
 });

@@ -42,6 +42,24 @@ export function compare(containerd: ContainerdFacts, ballast: BallastFacts): rea
   ];
 }
 
+/**
+ * What containerd knew before and still knows later: what a collection removed between the two is missing
+ * nowhere.
+ */
+export const lasting = (
+  before: readonly NamespaceFacts[],
+  later: readonly NamespaceFacts[],
+): readonly NamespaceFacts[] =>
+  before.map((namespace) => {
+    const still = later.find(({ name }) => name === namespace.name);
+    const ids = new Set(still?.containers.map(({ id }) => id));
+    return {
+      ...namespace,
+      blobs: new Map([...namespace.blobs].filter(([digest]) => still?.blobs.has(digest))),
+      containers: namespace.containers.filter(({ id }) => ids.has(id)),
+    };
+  });
+
 /** Whether containerd has loaded one of our snapshotters, and reaches us by it. */
 function loaded(ours: PluginFact, containerd: ContainerdFacts, ballast: BallastFacts): Finding {
   const { id } = ours;
