@@ -170,13 +170,14 @@ export interface FileJobs extends AsyncDisposable {
    * Measures the tree and brings it to the disk, with the directories above it up to `fileSystem`, a
    * directory of the same file system. Calls for one `fileSystem` that come together share a flush of
    * all of it; a few small directories are synced by themselves. With `flush: false` only measured.
+   * @returns undefined where measuring takes longer than callers should wait: it is on the disk all the same
    */
   sealTree(
     path: string,
     fileSystem: string,
     flush: boolean,
     signal: AbortSignal,
-  ): Promise<TreeSize>;
+  ): Promise<TreeSize | undefined>;
   /** Flushes the file system that holds the path; shared as sealTree's. */
   syncFileSystem(path: string): Promise<void>;
   /** Opens or makes a file for appending; what it holds is hashed first. */

@@ -69,14 +69,14 @@ export interface SnapshotDriver extends AsyncDisposable {
   mountsNeedList?(node: SnapshotNode): boolean;
   /** From memory only: no I/O. @throws OpError FailedPrecondition for what a crash took */
   mounts(node: SnapshotNode): readonly Mount[];
-  /** Walks an active snapshot, in a worker. */
+  /** Walks an active snapshot, or one that was sealed without being measured, in a worker. */
   usage(node: SnapshotNode, signal: AbortSignal): Promise<Usage>;
   /**
    * Makes an active snapshot's files final: resolves with their usage when they are on disk (or, with
-   * durability `metadata`, measured).
+   * durability `metadata`, measured); without, where measuring them takes long: `usage` tells it later.
    * @throws OpError also for layers that turn out not to fit the parents, where the driver rebases
    */
-  seal(node: SnapshotNode, signal: AbortSignal): Promise<Usage>;
+  seal(node: SnapshotNode, signal: AbortSignal): Promise<Usage | undefined>;
   /**
    * The record of a sealed snapshot says committed: what only the active one needed may go, behind the
    * answer. Also for every committed snapshot that `list` named at start-up.

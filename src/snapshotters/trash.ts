@@ -1,3 +1,4 @@
+import { unlessAborted } from '../base/abort.ts';
 import type { SnapshotDriver } from './driver.ts';
 
 /** How many ids one job of the worker removes: what a cancelled or stuck one holds up. */
@@ -38,14 +39,7 @@ export class Trash implements AsyncDisposable {
     signal.throwIfAborted();
     for (const id of this.#failed.keys()) this.throwAway(id);
     this.#failed.clear();
-    const { promise, reject } = Promise.withResolvers<never>();
-    const abort = (): void => reject(signal.reason);
-    signal.addEventListener('abort', abort, { once: true });
-    try {
-      await Promise.race([this.#emptying, promise]);
-    } finally {
-      signal.removeEventListener('abort', abort);
-    }
+    await unlessAborted(signal, this.#emptying ?? Promise.resolve());
     for (const error of this.#failed.values()) throw error;
   }
 

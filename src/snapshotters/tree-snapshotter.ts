@@ -1,5 +1,6 @@
 import type { Clock } from '../base/clock.ts';
 import type { RequestContext } from '../base/context.ts';
+import { unlessAborted } from '../base/abort.ts';
 import { alreadyExists, OpError, quote } from '../base/errors.ts';
 import { updateLabels } from '../base/fieldpaths.ts';
 import { compileFilters, adaptSnapshot } from '../base/filters.ts';
@@ -7,6 +8,7 @@ import { withoutEmptyLabels, type Labels } from '../base/labels.ts';
 import { KeyedLocks } from '../base/locks.ts';
 import type { MetadataStore } from '../metadata/metadata.ts';
 import type { SnapshotDriver, SnapshotNode } from './driver.ts';
+import { LateUsage } from './late-usage.ts';
 import { recover } from './recover.ts';
 import type { Info, Kind, Mount, Snapshotter, Usage } from './snapshotter.ts';
 import { Trash } from './trash.ts';
@@ -33,6 +35,7 @@ export class TreeSnapshotter implements Snapshotter {
   readonly #driver: SnapshotDriver;
   readonly #clock: Clock;
   readonly #trash: Trash;
+  readonly #lateUsage: LateUsage;
   readonly #locks = new KeyedLocks();
   /** Tree and disk agree; whatever changes either waits for it. */
   readonly #recovered: Promise<void>;
@@ -44,6 +47,7 @@ export class TreeSnapshotter implements Snapshotter {
     this.#driver = driver;
     this.#clock = clock;
     this.#trash = new Trash(driver, warn);
+    this.#lateUsage = new LateUsage({ tree, metadata, driver, warn });
     this.#recovered = recover(tree, driver, this.#trash, warn);
     // Whoever needs it awaits it; a failure is theirs to report.
     this.#recovered.catch(() => undefined);
@@ -87,12 +91,15 @@ export class TreeSnapshotter implements Snapshotter {
     if (snapshot.usage !== undefined) return snapshot.usage;
     if (snapshot.kind === 'view') return { inodes: 0, size: 0 };
     await this.#recovered;
+    const { kind } = snapshot;
     try {
+      if (kind === 'committed')
+        return await unlessAborted(ctx.signal, this.#lateUsage.of(snapshot));
       return await this.#driver.usage(nodeOf(snapshot), ctx.signal);
     } catch (error) {
       // Removed or committed while it was being measured: answer for what is there now.
       const now = this.#tree.find(key);
-      if (now === snapshot && now.kind === 'active') throw error;
+      if (now === snapshot && now.kind === kind) throw error;
       return this.usage(ctx, key);
     }
   }
@@ -159,6 +166,7 @@ export class TreeSnapshotter implements Snapshotter {
         });
       });
       this.#driver.committed?.(nodeOf(snapshot));
+      if (usage === undefined) this.#lateUsage.begin(snapshot);
     });
   }
 
@@ -195,6 +203,7 @@ export class TreeSnapshotter implements Snapshotter {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#recovered.catch(() => undefined);
+    await this.#lateUsage[Symbol.asyncDispose]();
     await this.#trash[Symbol.asyncDispose]();
     await this.#driver[Symbol.asyncDispose]();
   }

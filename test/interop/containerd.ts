@@ -31,7 +31,14 @@ export interface ContainerdOptions {
   readonly namespace: string;
   /** Where it finds programs, behind its own folder; by default where we do. */
   readonly path?: string;
+  /** With Kubernetes' side, which the drop-in configures then. */
+  readonly kubernetes?: boolean;
 }
+
+/** Goes on after a containerd that was told to end, when it is told so; all ends with one that fails. */
+const INIT = `
+  mount --bind "$1/run" /run/containerd || exit
+  while containerd --config "$1/config.toml" && echo "containerd has ended" && read -r _; do :; done`;
 
 /**
  * A containerd in mount and process namespaces of its own: its shims insist on sockets below
@@ -58,11 +65,10 @@ export class Containerd {
     await mkdir('/run/containerd', { recursive: true });
     await mkdir(join(folder, 'run'), { recursive: true });
     await writeFile(join(folder, 'ballast.toml'), options.dropIn);
-    await writeFile(join(folder, 'config.toml'), mainConfig(folder));
-    const script =
-      'mount --bind "$1/run" /run/containerd && containerd --config "$1/config.toml" & wait';
+    await writeFile(join(folder, 'config.toml'), mainConfig(options));
     const apart = '--mount --propagation private --pid --fork --kill-child --mount-proc'.split(' ');
-    const program = new Program('unshare', [...apart, 'sh', '-c', script, 'sh', folder], {
+    const program = new Program('unshare', [...apart, 'sh', '-c', INIT, 'sh', folder], {
+      stdio: 'pipe',
       env: { ...process.env, PATH: `${binaries}:${options.path ?? process.env['PATH']}:/usr/sbin` },
     });
     const containerd = new Containerd(options, program, binaries);
@@ -77,12 +83,26 @@ export class Containerd {
 
   /** Of the daemon itself, below the programs that put it into namespaces of its own. */
   async daemonPid(): Promise<number> {
-    let pid = this.#program.pid;
-    while ((await readFile(`/proc/${pid}/comm`, 'utf8')) !== 'containerd\n') {
-      const children = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8');
-      pid = Number.parseInt(children, 10);
+    const [init = 0] = await childrenOf(this.#program.pid);
+    // Shims are its children too.
+    for (const pid of await childrenOf(init)) {
+      if ((await readFile(`/proc/${pid}/comm`, 'utf8')) === 'containerd\n') return pid;
     }
-    return pid;
+    throw new Error(`no containerd runs: ${this.log}`);
+  }
+
+  /** Ends the daemon as systemd does: shims and containers go on. */
+  async stopDaemon(): Promise<void> {
+    const from = this.log.length;
+    process.kill(await this.daemonPid(), 'SIGTERM');
+    await this.#program.says(/^containerd has ended$/m, from);
+  }
+
+  /** Starts the daemon anew beside the shims that it left. */
+  async startDaemon(): Promise<void> {
+    const from = this.log.length;
+    this.#program.tell('\n');
+    await this.#program.says(/successfully booted/, from);
   }
 
   get log(): string {
@@ -140,6 +160,11 @@ export class Containerd {
   }
 }
 
+async function childrenOf(pid: number): Promise<readonly number[]> {
+  const children = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8');
+  return children.split(' ').filter(Boolean).map(Number);
+}
+
 /** Mount points below `folder`, in the mount namespace of a process (default: ours). */
 export async function mountsBelow(folder: string, pid = process.pid): Promise<readonly string[]> {
   const table = await readFile(`/proc/${pid}/mountinfo`, 'utf8');
@@ -150,13 +175,16 @@ export async function mountsBelow(folder: string, pid = process.pid): Promise<re
 }
 
 /** What an operator's config has besides the drop-in, plus what keeps it away from the machine's folders. */
-function mainConfig(folder: string): string {
+function mainConfig({ folder, kubernetes = false }: ContainerdOptions): string {
+  const cri = kubernetes
+    ? ''
+    : '"io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime",';
   return `version = 2
 root = "${folder}/root"
 state = "${folder}/state"
 imports = ["${folder}/ballast.toml"]
 disabled_plugins = [
-  "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime",
+  ${cri}
   "io.containerd.nri.v1.nri", "io.containerd.internal.v1.opt", "io.containerd.internal.v1.restart",
 ]
 [grpc]

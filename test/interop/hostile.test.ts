@@ -1,5 +1,6 @@
-// Every nasty and hostile image through the layer engine as the differ of a real containerd, on overlay.
-// test/hostile has the same on every driver without containerd. IMAGES names some of them.
+// Every nasty and hostile image through the layer engine as the differ of a real containerd: 2.x on overlay, or
+// with ALL=1 each release that knows differs, on each driver. test/hostile has the same without containerd.
+// IMAGES names some of the images.
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import type { Mount } from '../../src/snapshotters/snapshotter.ts';
@@ -9,16 +10,19 @@ import { baitHash, Judge } from '../hostile/judge.ts';
 import { showTree } from '../hostile/show-tree.ts';
 import { temporaryFolder } from '../support/temporary.ts';
 import { RELEASES } from './containerd.ts';
-import { Site } from './site.ts';
+import { Site, SNAPSHOTTERS, type SnapshotterName } from './site.ts';
 import { listSnapshots, snapshots } from './steps.ts';
 
-const SNAPSHOTTER = 'ballast-overlay';
-const [release] = RELEASES.filter(({ name }) => name === '2.x');
+const isAll = process.env['ALL'] !== undefined;
+const releases = RELEASES.filter(({ name }) => name === '2.x' || (isAll && name !== '1.6'));
+const snapshotters = SNAPSHOTTERS.filter((name) => isAll || name === 'ballast-overlay');
+const ways = releases.flatMap((release) =>
+  snapshotters.map((snapshotter) => ({ release, snapshotter })),
+);
 
-imagesTest(
-  'containerd 2.x unpacks every image through the differ to the right tree, or refuses it',
-  async () => {
-    if (release === undefined) throw new Error('no containerd 2.x');
+for (const { release, snapshotter } of ways) {
+  const title = `containerd ${release.name} unpacks every image through the differ to ${snapshotter}: the right tree, or it is refused`;
+  const test = async (): Promise<void> => {
     await using folder = await temporaryFolder('images');
     const cases = await makeImages(folder.path, process.env['IMAGES'] ?? '*', 'archive');
     const site = await Site.withContainerd(release);
@@ -29,25 +33,26 @@ imagesTest(
       const archive = join(folder.path, `${image.name}.tar`);
       // They lie about blobs that others brought.
       if (image.name.startsWith('lie-')) await prune(site);
-      const complaints = await judged({ site, judge }, image, archive);
+      const complaints = await judged({ site, snapshotter, judge }, image, archive);
       wrong.push(...complaints.map((complaint) => `${image.name}: ${complaint}`));
     }
     expect(wrong).toEqual([]);
     expect(await baitHash(), 'the bait outside of every root').toBe(bait);
     await prune(site);
-    expect(await listSnapshots(site, SNAPSHOTTER)).toEqual([]);
+    expect(await listSnapshots(site, snapshotter)).toEqual([]);
     await site.expectNoMounts();
-  },
-  900_000,
-);
+  };
+  imagesTest(title, test, 900_000);
+}
 
 interface Parts {
   readonly site: Site;
+  readonly snapshotter: SnapshotterName;
   readonly judge: Judge;
 }
 
 async function judged(
-  { site, judge }: Parts,
+  { site, snapshotter, judge }: Parts,
   image: ImageCase,
   archive: string,
 ): Promise<readonly string[]> {
@@ -55,14 +60,14 @@ async function judged(
   const reference = `ballast.test/${name}:latest`;
   try {
     try {
-      await site.containerd.ctr('images', 'import', '--snapshotter', SNAPSHOTTER, archive);
+      await site.containerd.ctr('images', 'import', '--snapshotter', snapshotter, archive);
     } catch (error) {
       const complaints = await judge.ask({ name, root: null, refused: true });
       return complaints.map(
         (complaint) => `${complaint} (refused: ${String(error).slice(0, 400)})`,
       );
     }
-    return await shownRight(site, judge, image);
+    return await shownRight({ site, snapshotter, judge }, image);
   } finally {
     // Collected before the next: containerd applies no layer whose snapshot it has.
     await site.containerd.ctr('images', 'rm', '--sync', reference).catch(() => undefined);
@@ -76,14 +81,13 @@ async function prune(site: Site): Promise<void> {
 
 /** By a view that containerd knows of: it collects others. */
 async function shownRight(
-  site: Site,
-  judge: Judge,
+  { site, snapshotter, judge }: Parts,
   { name, layers }: ImageCase,
 ): Promise<readonly string[]> {
   const view = ['view', '--mounts', name, layers.at(-1)?.chainID ?? ''];
   let mounts: readonly Mount[];
   try {
-    mounts = mountsOf(await snapshots(site, SNAPSHOTTER, ...view));
+    mounts = mountsOf(await snapshots(site, snapshotter, ...view));
   } catch {
     // Imported, and not unpacked: layers of a type that is none.
     return judge.ask({ name, root: null, refused: true });
@@ -93,7 +97,7 @@ async function shownRight(
     return await judge.ask({ name, root: shown.path, refused: false });
   } finally {
     // A collection may have been faster: nothing refers to the view.
-    await snapshots(site, SNAPSHOTTER, 'rm', name).catch(() => undefined);
+    await snapshots(site, snapshotter, 'rm', name).catch(() => undefined);
   }
 }
 

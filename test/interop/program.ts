@@ -39,12 +39,20 @@ export class Program {
     return this.#output;
   }
 
-  /** Resolves when the output matches. @throws Error with the output when the program ends first */
-  async says(pattern: RegExp): Promise<void> {
+  /** Writes to its standard input, where the options have made a pipe of it. */
+  tell(text: string): void {
+    this.#child.stdin?.write(text);
+  }
+
+  /**
+   * Resolves when the output matches, from this position on. @throws Error with the output when the program
+   * ends first
+   */
+  async says(pattern: RegExp, from = 0): Promise<void> {
     const patience = AbortSignal.timeout(PATIENCE_MS);
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const look = () => {
-      if (pattern.test(this.#output)) resolve();
+      if (pattern.test(this.#output.slice(from))) resolve();
     };
     const fail = (what: string) => reject(new Error(`${this.#name} ${what}: ${this.#output}`));
     patience.addEventListener('abort', () => fail(`did not say ${pattern}`));

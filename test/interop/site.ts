@@ -1,6 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { lstat, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { lstat, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, onTestFinished } from 'vitest';
 import { loopFileSystem, type MountedImage } from '../support/loop-fs.ts';
@@ -25,8 +24,8 @@ export interface Stored {
 }
 
 /**
- * One ballast and one containerd that has it as snapshotters and content store, all in one folder that
- * goes when the test ends, however it ends.
+ * One ballast and one containerd that has it as snapshotters and content store, all on one file system in
+ * memory that goes when the test ends, however it ends.
  */
 export class Site {
   readonly folder: string;
@@ -49,8 +48,7 @@ export class Site {
 
   /** A ballast without a containerd yet. With `inherited`, it gets its socket as systemd would hand it over. */
   static async create(options: { readonly inherited?: boolean } = {}): Promise<Site> {
-    const btrfs = await loopFileSystem('btrfs', 4096);
-    const site = new Site(await mkdtemp(join(tmpdir(), 'interop-')), btrfs);
+    const site = new Site((await disk('ext4')).path, await disk('btrfs'));
     onTestFinished(() => site.#remove());
     if (options.inherited) site.#listener = ListeningSocket.bind(site.socket);
     await writeFile(site.#config, ballastConfig(site));
@@ -83,13 +81,20 @@ export class Site {
     await this.#ballast.says(/"serving"/);
   }
 
-  async startContainerd(release: Release): Promise<void> {
+  /** @param kubernetes makes config of Kubernetes' side, which is off without it, from what ballast prints */
+  async startContainerd(release: Release, kubernetes?: (printed: string) => string): Promise<void> {
     // 1.6 knows no differs of others.
     const plugins = release.name === '1.6' ? ['--content'] : ['--content', '--differ'];
     const print = ['config', 'print', 'containerd', '--version', release.name, ...plugins];
     const dropIn = await run(ballastCommand, [...print, '--config', this.#config]);
     const { folder, namespace } = this;
-    this.#containerd = await Containerd.start({ release, folder, namespace, dropIn });
+    this.#containerd = await Containerd.start({
+      release,
+      folder,
+      namespace: kubernetes === undefined ? namespace : 'k8s.io',
+      dropIn: [dropIn, kubernetes?.(dropIn)].join('\n'),
+      kubernetes: kubernetes !== undefined,
+    });
   }
 
   /** What ballast's root holds at this moment. */
@@ -130,9 +135,14 @@ export class Site {
     // Containers that were killed rather than removed leave their cgroup behind, one per hierarchy.
     const cgroups = ['/sys/fs/cgroup', '-depth', '-type', 'd', '-path', `*/${this.namespace}*`];
     await run('find', [...cgroups, '-exec', 'rmdir', '{}', '+']).catch(() => {});
-    await this.btrfs[Symbol.asyncDispose]();
-    await rm(this.folder, { recursive: true, force: true });
   }
+}
+
+/** Goes with the test, after all that is on it. */
+async function disk(type: 'ext4' | 'btrfs'): Promise<MountedImage> {
+  const made = await loopFileSystem(type, 4096);
+  onTestFinished(() => made[Symbol.asyncDispose]());
+  return made;
 }
 
 const ballastConfig = ({ folder, root, socket, btrfs }: Site): string => `

@@ -12,11 +12,13 @@ import { background, type RequestContext } from '../../src/base/context.ts';
 import { digestOf } from '../../src/base/digest.ts';
 import { PLAIN_LAYER, type Descriptor } from '../../src/diff/diff.ts';
 import type { Client } from '../support/client.ts';
-import { Daemon } from '../support/daemon.ts';
+import { Daemon, DRIVERS } from '../support/daemon.ts';
 import { ownDirectory } from '../support/mounts.ts';
 import { PATIENCE_MS, within } from '../support/patience.ts';
-import { END, rawEntry, rawHeader, type RawHeader } from '../support/tar.ts';
+import { run } from '../support/run.ts';
+import { END, rawEntry, rawHeader, rawPax, type RawHeader } from '../support/tar.ts';
 import { temporaryFolder } from '../support/temporary.ts';
+import { inside as insideMounts, Site } from './site.ts';
 
 /** How much more than an idle daemon one may need for a layer. */
 const MEMORY_BYTES_MAX = 64 << 20;
@@ -151,3 +153,67 @@ test('whoever swaps a directory and a link to the outside while a layer is appli
   }
   expect(await readdir(outside)).toEqual([]);
 });
+
+test('the usage of a layer so large that Commit does not measure it is right, also after a kill', async () => {
+  await using folder = await temporaryFolder('usage');
+  await using daemon = await Daemon.start({ root: folder.path, snapshotter: 'overlayfs' });
+  const { client } = daemon;
+  const files = manyFiles(5_000, (n) => `d${n % 10}`);
+  const layer = await upload(client, files, PLAIN_LAYER);
+  const mounts = await prepare(client, 'key');
+  await client.applier.apply(background, layer, mounts);
+  const measured = await client.snapshotter.usage(background, 'key');
+  expect(measured.inodes).toBe(5_011);
+  await client.snapshotter.commit(background, 'name', 'key', new Map(), '');
+  await using again = await daemon.restart('SIGKILL');
+  expect(await again.client.snapshotter.usage(background, 'name')).toEqual(measured);
+  await using third = await again.restart('SIGTERM');
+  expect(await third.client.snapshotter.usage(background, 'name')).toEqual(measured);
+});
+
+/** One more user with rwx, for all that is made in a directory. struct posix_acl_xattr_header of linux/posix_acl_xattr.h */
+const DEFAULT_ACL = Buffer.from(
+  '0200000001000700ffffffff02000700d204000004000500ffffffff10000700ffffffff20000500ffffffff',
+  'hex',
+).toString('latin1');
+
+for (const driver of DRIVERS) {
+  test(`${driver}: directories of a group, or with default access lists, hand nothing down`, async () => {
+    await using site = await Site.start(driver);
+    const { client } = site.daemon;
+    const shared = { name: 'd/', type: '5', mode: '0002775', gid: '0000144' };
+    const listed = rawPax([['SCHILY.xattr.system.posix_acl_default', DEFAULT_ACL]]);
+    const inside = (name: string): Buffer =>
+      Buffer.concat([
+        rawEntry({ name: `d/${name}` }, 'bytes'),
+        rawEntry({ name: `d/${name}.sub/`, type: '5', mode: '0000755' }),
+        rawEntry({ name: `d/${name}.fifo`, type: '6' }),
+        rawEntry({ name: `d/${name}.implicit/file`, mode: '0000600' }),
+      ]);
+    const base = await upload(
+      client,
+      Buffer.concat([listed, rawEntry(shared), inside('one'), END]),
+      PLAIN_LAYER,
+    );
+    const above = await upload(client, Buffer.concat([inside('two'), END]), PLAIN_LAYER);
+    const top = await site.applied('', base, above);
+    const tree = await insideMounts(await site.view(top), async (root) => ({
+      files: (await run('find', [join(root, 'd'), '-printf', './%P %m %U:%G\\n']))
+        .trim()
+        .split('\n'),
+      attributes: await run('getfattr', ['-R', '-h', '-m', 'posix_acl', join(root, 'd')]),
+    }));
+    const made = (name: string): string[] => [
+      `./${name} 644 0:0`,
+      `./${name}.fifo 644 0:0`,
+      `./${name}.implicit 755 0:0`,
+      `./${name}.implicit/file 600 0:0`,
+      `./${name}.sub 755 0:0`,
+    ];
+    expect(tree.files.toSorted()).toEqual(['./ 2775 0:100', ...made('one'), ...made('two')]);
+    expect(tree.attributes.match(/# file: .*|system.*/g)).toEqual([
+      expect.stringMatching(/\/d$/),
+      'system.posix_acl_default',
+    ]);
+  });
+}

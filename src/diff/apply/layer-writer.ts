@@ -1,12 +1,9 @@
 import { OpError } from '../../base/errors.ts';
-import { isFatal, pathThrough } from '../../platform/linux/attributes.ts';
-import { ERRNO, fromSystemError, isErrno, SystemError } from '../../platform/linux/errno.ts';
+import { pathThrough } from '../../platform/linux/attributes.ts';
+import { ERRNO, fromSystemError, isErrno } from '../../platform/linux/errno.ts';
 import {
   close,
-  cstring,
   fchmod,
-  fchown,
-  ftruncate,
   futimens,
   lchmodat,
   lchownat,
@@ -16,14 +13,13 @@ import {
   O,
   openat,
   renameat,
-  seek,
   Stat,
   symlinkat,
   TYPE,
-  write,
 } from '../../platform/linux/files.ts';
 import type { Bytes } from '../../platform/linux/ffi.ts';
-import { setxattr, type XattrTarget } from '../../platform/linux/xattr.ts';
+import { BodyFile } from './body-file.ts';
+import { dropInherited, finishOpen, setXattrs, timesOf, type Times } from './entry-attributes.ts';
 import type { TarLimits } from './limits.ts';
 import { bytesOfName, quoteName, type Name } from './names.ts';
 import type { TarEntry } from './tar-entry.ts';
@@ -32,10 +28,6 @@ import type { Directory, Tree } from './tree.ts';
 
 export const WHITEOUT = '.wh.';
 const OPAQUE = '.wh..wh..opq';
-
-/** Attributes that an image may set; trusted ones are the administrator's, and overlay's. */
-const XATTR = /^(?:user|security)\.|^system\.posix_acl_(?:access|default)$/;
-const OVERLAY_XATTR = /^user\.overlay\./;
 
 /** A name that no layer can use. */
 const ASIDE = bytesOfName(`${WHITEOUT}.ballast`);
@@ -54,9 +46,6 @@ interface Bodies {
   readonly areNew: boolean;
 }
 
-/** A small part of an entry: there may be very many. */
-type Times = Pick<TarEntry, 'mtime' | 'atime'>;
-
 /** Writes a layer's entries into a tree, as the OCI image specification's layer.md has it. */
 export class LayerWriter implements TarSink {
   readonly #tree: Tree;
@@ -67,10 +56,8 @@ export class LayerWriter implements TarSink {
   /** By path; they come last, as what is put into a directory changes them. */
   readonly #directoryTimes = new Map<string, Times>();
   readonly #stat = new Stat();
+  readonly #body = new BodyFile();
   #rootEntry: TarEntry | undefined;
-  /** The file that bodies go to. */
-  #file = -1;
-  #position = 0;
   #entry: TarEntry | undefined;
 
   /** @param bodies of files whose bodies do not come */
@@ -86,23 +73,11 @@ export class LayerWriter implements TarSink {
   }
 
   body(bytes: Uint8Array, position: number): void {
-    if (this.#file < 0) return;
-    this.#guard(this.#entry, () => {
-      if (position !== this.#position) seek(this.#file, position);
-      write(this.#file, bytes);
-      this.#position = position + bytes.length;
-    });
+    this.#guard(this.#entry, () => this.#body.write(bytes, position));
   }
 
   end(): void {
-    const [fd, entry] = [this.#file, this.#entry];
-    if (fd < 0 || entry === undefined) return;
-    this.#guard(entry, () => {
-      if (this.#position < entry.size) ftruncate(fd, entry.size);
-      finishOpen(fd, entry);
-    });
-    this.#file = -1;
-    close(fd);
+    this.#guard(this.#entry, () => this.#body.finish());
   }
 
   /** After the last entry: whiteouts, and the times of directories. */
@@ -123,8 +98,7 @@ export class LayerWriter implements TarSink {
 
   /** Closes what an entry that was given up left open. */
   [Symbol.dispose](): void {
-    if (this.#file >= 0) close(this.#file);
-    this.#file = -1;
+    this.#body[Symbol.dispose]();
   }
 
   #guard(entry: TarEntry | undefined, step: () => void): void {
@@ -186,11 +160,7 @@ export class LayerWriter implements TarSink {
         return this.#makeDirectory(entry, parent, name);
       case 'file':
         if (this.#bodies !== undefined) return this.#linkBody(this.#bodies, entry, parent, name);
-        this.#file = this.#place(parent, name, () =>
-          openat(fd, bytes, O.WRONLY | O.CREAT | O.EXCL | O.NOFOLLOW, entry.mode & 0o777),
-        );
-        this.#position = 0;
-        return;
+        return this.#makeFile(entry, parent, name);
       case 'hardlink':
         return this.#link(entry, parent, name);
       case 'symlink':
@@ -207,6 +177,8 @@ export class LayerWriter implements TarSink {
         if (deviceOf(entry) === 0) return;
         this.#place(parent, name, () => mknodat(fd, bytes, TYPE.characterDevice, deviceOf(entry)));
     }
+    if (entry.type !== 'symlink')
+      dropInherited(pathThrough(fd, bytes), this.#tree.inheritedIn(parent));
     this.#finishAt(fd, name, entry);
   }
 
@@ -224,11 +196,21 @@ export class LayerWriter implements TarSink {
     return made;
   }
 
+  #makeFile(entry: TarEntry, parent: Directory, name: Name): void {
+    const inherited = this.#tree.inheritedIn(parent);
+    const [above, bytes] = [this.#tree.writable(parent), bytesOfName(name)];
+    const fd = this.#place(parent, name, () =>
+      openat(above, bytes, O.WRONLY | O.CREAT | O.EXCL | O.NOFOLLOW, entry.mode & 0o777),
+    );
+    this.#body.open(fd, entry, inherited);
+  }
+
   #makeDirectory(entry: TarEntry, parent: Directory, name: Name): void {
     const { directory, existed } = this.#tree.makeDirectory(parent, name);
     const fd = this.#tree.writable(directory);
     if (existed) this.#tree.removeXattrs(fd);
     finishOpen(fd, entry);
+    directory.inherited = undefined;
     const { mtime, atime } = entry;
     this.#directoryTimes.set(directory.path, { mtime, atime });
   }
@@ -284,20 +266,6 @@ export class LayerWriter implements TarSink {
     if (entry.type !== 'symlink') lchmodat(dirfd, bytes, entry.mode);
     lutimensat(dirfd, bytes, timesOf(entry));
   }
-}
-
-const UMASK = process.umask();
-
-/**
- * What a directory, or a file that was made with its mode, has beside its contents. The owner first, as it clears
- * set-id bits and capabilities; times last.
- */
-export function finishOpen(fd: number, entry: TarEntry): void {
-  fchown(fd, entry.uid, entry.gid);
-  setXattrs(fd, entry);
-  const needsMode = entry.type === 'directory' || (entry.mode & (0o7000 | UMASK)) !== 0;
-  if (needsMode) fchmod(fd, entry.mode);
-  futimens(fd, timesOf(entry));
 }
 
 /** For messages. */
@@ -383,28 +351,4 @@ const deviceOf = ({ deviceMajor: major, deviceMinor: minor }: TarEntry): number 
 function target(entry: TarEntry): Buffer {
   if (entry.linkPath.includes(0)) throw invalid('a link target with a NUL character');
   return Buffer.concat([entry.linkPath, Buffer.alloc(1)]);
-}
-
-/** What cannot be kept where it is asked for is left out, as containerd does; user attributes need a file. */
-function setXattrs(at: XattrTarget, entry: TarEntry): void {
-  for (const [name, value] of entry.xattrs) {
-    if (!XATTR.test(name) || OVERLAY_XATTR.test(name) || name.includes('\0')) continue;
-    const isUsers = name.startsWith('user.');
-    if (isUsers && entry.type !== 'file' && entry.type !== 'directory') continue;
-    const errno = setxattr(at, cstring(name), value);
-    if (errno === 0 || errno === ERRNO.EOPNOTSUPP) continue;
-    const error = new SystemError(errno, 'setxattr');
-    if (isFatal(errno)) throw error;
-    throw invalid(`attribute ${quoteName(name)} cannot be set: ${error.message}`);
-  }
-}
-
-/** Access and modification time as futimens(2) takes them. */
-function timesOf({ mtime, atime }: Times): Buffer {
-  const times = Buffer.alloc(32);
-  [atime ?? mtime, mtime].forEach(({ seconds, nanoseconds }, index) => {
-    times.writeBigInt64LE(BigInt(seconds), index * 16);
-    times.writeBigInt64LE(BigInt(nanoseconds), index * 16 + 8);
-  });
-  return times;
 }

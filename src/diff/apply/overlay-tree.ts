@@ -3,7 +3,7 @@ import { EntryCopier } from '../../platform/jobs/copy-entry.ts';
 import { attributesOf, copyXattrs, setOpen } from '../../platform/linux/attributes.ts';
 import { ERRNO, isErrno, SystemError } from '../../platform/linux/errno.ts';
 import type { Bytes } from '../../platform/linux/ffi.ts';
-import { fchmod, mkdirat, mknodat, TYPE } from '../../platform/linux/files.ts';
+import { mkdirat, mknodat, TYPE } from '../../platform/linux/files.ts';
 import { getxattr, setxattr } from '../../platform/linux/xattr.ts';
 import { bytesOfName, type Name } from './names.ts';
 import { namesOf, NEW_MODE, pathOf, Tree, type Directory, type Found } from './tree.ts';
@@ -83,7 +83,7 @@ export class OverlayTree extends Tree {
       }
       this.remove(parent, name);
       mkdirat(above, bytes, NEW_MODE);
-      const directory = this.#addNew(parent, name, above);
+      const directory = this.#addNew(parent, name);
       // What stood before a lower directory hid it.
       if (parent.lowers.length > 0) this.#setOpaque(directory);
       return { directory, existed: false };
@@ -91,7 +91,7 @@ export class OverlayTree extends Tree {
     const known = parent.children.get(name);
     const lowers = known?.lowers ?? this.#lowersOf(parent, name);
     if (lowers.length === 0) {
-      return { directory: this.#addNew(parent, name, above), existed: false };
+      return { directory: this.#addNew(parent, name), existed: false };
     }
     const fd = this.openIn(above, name);
     if (known === undefined) {
@@ -252,9 +252,8 @@ export class OverlayTree extends Tree {
     return getxattr(fd, this.#opaqueName)?.[0] === OPAQUE[0];
   }
 
-  #addNew(parent: Directory, name: Name, above: number): Directory {
-    const fd = this.openIn(above, name);
-    fchmod(fd, NEW_MODE);
+  #addNew(parent: Directory, name: Name): Directory {
+    const fd = this.openNew(parent, name);
     this.added(parent, name);
     const directory = this.add(parent, name, { fd, lowers: [], fresh: true });
     this.#implicit.delete(directory.path);

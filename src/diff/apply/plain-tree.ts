@@ -1,7 +1,7 @@
 import type { Cancellation } from '../../platform/jobs/cancellation.ts';
 import { ERRNO, isErrno } from '../../platform/linux/errno.ts';
 import type { Bytes } from '../../platform/linux/ffi.ts';
-import { fchmod, mkdirat, TYPE } from '../../platform/linux/files.ts';
+import { mkdirat, TYPE } from '../../platform/linux/files.ts';
 import { bytesOfName, type Name } from './names.ts';
 import { NEW_MODE, pathOf, Tree, type Directory, type Found } from './tree.ts';
 
@@ -56,8 +56,7 @@ export class PlainTree extends Tree {
       this.remove(parent, name);
       mkdirat(above, bytes, NEW_MODE);
     }
-    const fd = this.openIn(above, name);
-    fchmod(fd, NEW_MODE);
+    const fd = this.openNew(parent, name);
     this.added(parent, name);
     if (!parent.fresh) this.#made.add(pathOf(parent, name));
     return { directory: this.add(parent, name, { fd, lowers: [], fresh: true }), existed: false };

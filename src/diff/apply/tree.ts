@@ -7,6 +7,7 @@ import { ERRNO, SystemError } from '../../platform/linux/errno.ts';
 import type { Bytes } from '../../platform/linux/ffi.ts';
 import {
   close,
+  cstring,
   fchmod,
   fchown,
   O,
@@ -17,7 +18,7 @@ import {
   TYPE,
   unlinkat,
 } from '../../platform/linux/files.ts';
-import { listxattr, removexattr } from '../../platform/linux/xattr.ts';
+import { getxattr, listxattr, removexattr } from '../../platform/linux/xattr.ts';
 import { bytesOfName, quoteName, type Name } from './names.ts';
 
 /** As many as the kernel follows in one lookup, times six: a chain may be long, but it ends. */
@@ -27,6 +28,11 @@ const OPEN_MAX = 1024;
 
 /** Of directories that no entry tells of. */
 export const NEW_MODE = 0o755;
+
+/** What the kernel gives to all that is made in a directory, whatever its maker asks for. */
+export type Inherited = 'nothing' | 'group' | 'access lists';
+
+const DEFAULT_ACCESS_LIST = cstring('system.posix_acl_default');
 
 /** A directory of the tree as containers see it. */
 export interface Directory {
@@ -40,6 +46,8 @@ export interface Directory {
   lowers: readonly number[];
   /** The layer made it, so that everything in it is the layer's. */
   fresh: boolean;
+  /** Undefined until it is asked for, and when an entry changed the directory. */
+  inherited: Inherited | undefined;
   readonly children: Map<Name, Directory>;
 }
 
@@ -75,7 +83,9 @@ export abstract class Tree implements Disposable {
     this.#wasEmpty = isEmpty(root);
     const fresh = lowers.length === 0 && this.#wasEmpty;
     const children = new Map<Name, Directory>();
-    this.root = { path: '', name: '', parent: undefined, fd: root, lowers, fresh, children };
+    const inherited = undefined;
+    const [path, name, parent] = ['', '', undefined];
+    this.root = { path, name, parent, fd: root, lowers, fresh, inherited, children };
   }
 
   /** What a name stands for; undefined for nothing, and for what is hidden. */
@@ -168,6 +178,12 @@ export abstract class Tree implements Disposable {
     for (const name of this.namesIn(this.root)) this.remove(this.root, name, never);
   }
 
+  /** What is made in a directory gets. acl(5), "Object creation and default ACLs"; mkdir(2) on groups */
+  inheritedIn(directory: Directory): Inherited {
+    directory.inherited ??= this.#readInherited(this.writable(directory));
+    return directory.inherited;
+  }
+
   /** Between two entries: gives descriptors back when there are many. */
   rest(): void {
     if (this.#open <= OPEN_MAX) return;
@@ -185,6 +201,17 @@ export abstract class Tree implements Disposable {
     fchown(fd, 0, 0);
     this.removeXattrs(fd);
     fchmod(fd, NEW_MODE);
+    directory.inherited = undefined;
+  }
+
+  /** A directory just made in another, however that one is. */
+  protected openNew(parent: Directory, name: Name): number {
+    const fd = this.openIn(this.writable(parent), name);
+    const inherited = this.inheritedIn(parent);
+    if (inherited !== 'nothing') fchown(fd, 0, 0);
+    if (inherited === 'access lists') this.removeXattrs(fd);
+    fchmod(fd, NEW_MODE);
+    return fd;
   }
 
   /** What is visible in a directory. */
@@ -226,7 +253,8 @@ export abstract class Tree implements Disposable {
   ): Directory {
     if (parent.children.has(name)) this.forget(parent, name);
     const path = pathOf(parent, name);
-    const directory: Directory = { path, name, parent, children: new Map(), ...more };
+    const [children, inherited] = [new Map<Name, Directory>(), undefined];
+    const directory: Directory = { path, name, parent, children, inherited, ...more };
     parent.children.set(name, directory);
     return directory;
   }
@@ -242,6 +270,11 @@ export abstract class Tree implements Disposable {
       for (const fd of [next.fd, ...next.lowers]) if (fd !== undefined) this.close(fd);
       pending.push(...next.children.values());
     }
+  }
+
+  #readInherited(fd: number): Inherited {
+    if (getxattr(fd, DEFAULT_ACCESS_LIST) !== undefined) return 'access lists';
+    return this.stat.readOpen(fd).gid === 0 ? 'nothing' : 'group';
   }
 
   #resolve(path: string, create: boolean): Directory | undefined {

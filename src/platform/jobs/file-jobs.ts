@@ -124,14 +124,13 @@ class ThreadedFileJobs implements FileJobs {
     fileSystem: string,
     flush: boolean,
     signal: AbortSignal,
-  ): Promise<TreeSize> {
+  ): Promise<TreeSize | undefined> {
     const what = `sealing ${quote(path)}`;
     const groups = flush ? this.#flushedSeals : this.#unflushedSeals;
     const size = await giveUpOn(signal, what, this.#track(groups.call(fileSystem, path)));
     if (size !== 'large') return size;
-    const measured = await this.measureTree(path, signal);
     if (flush) await giveUpOn(signal, what, this.syncFileSystem(fileSystem));
-    return measured;
+    return undefined;
   }
 
   async syncFileSystem(path: string): Promise<void> {

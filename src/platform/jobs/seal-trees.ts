@@ -7,7 +7,7 @@ import { measureTree, type Budget } from './measure-tree.ts';
 import { encodeError, type EncodedError } from './protocol.ts';
 import { syncTree } from './sync-tree.ts';
 
-/** Larger trees are measured apart, so that the small ones of the group need not wait for them. */
+/** The small trees of the group need not wait for larger ones. */
 const BUDGET: Budget = { entries: 1000, ms: 20 };
 
 /** Trees that together have no more inodes than this, nearly all directories, are synced one by one. */
@@ -23,8 +23,8 @@ export interface SealRequest {
 export type Sealed = { readonly size: TreeSize } | { readonly error: EncodedError } | 'large';
 
 /**
- * Measures each tree and brings all of them to the disk together. Those found large are not: they have
- * to be flushed when they were measured.
+ * Measures each tree and brings all of them to the disk together. Those found large are not measured, and
+ * have to be flushed.
  * @throws SyncFailure
  */
 export function sealTrees({ paths, fileSystem }: SealRequest): readonly Sealed[] {

@@ -36,9 +36,12 @@ export interface Libc {
   syncfsAsync(fd: number, done: (errno: number) => void): void;
   fsync(fd: number): number;
   fdatasync(fd: number): number;
+  syncFileRange(fd: number, offset: number, length: number, flags: number): number;
   ficlone(to: number, from: number): number;
   copyFileRange(from: number, to: number, length: number): number;
   clockGettime(clock: number, time: Bytes): number;
+  unshare(flags: number): number;
+  umask(mask: number): number;
   /** For requests whose argument is a structure in memory. */
   ioctl(fd: number, request: number, data: Bytes): number;
   /**
@@ -50,6 +53,7 @@ export interface Libc {
   fgetxattr(fd: number, name: Bytes, data: Bytes, length: number): number;
   fsetxattr(fd: number, name: Bytes, data: Bytes, length: number): number;
   fremovexattr(fd: number, name: Bytes): number;
+  lremovexattr(path: Bytes, name: Bytes): number;
   llistxattr(path: Bytes, data: Bytes, length: number): number;
   lgetxattr(path: Bytes, name: Bytes, data: Bytes, length: number): number;
   lsetxattr(path: Bytes, name: Bytes, data: Bytes, length: number): number;
@@ -79,6 +83,18 @@ export function loadLibrary(): Koffi.LibraryHandle {
   koffi.config({ ...koffi.config(), resident_async_pools: ASIDE_MAX });
   library = koffi.load(null);
   return library;
+}
+
+/** One that a system may have; undefined where it does not. */
+export function loadSystemLibrary(name: string): Koffi.LibraryHandle | undefined {
+  const koffi: typeof Koffi = require('koffi');
+  // After the first library koffi takes no settings any more.
+  loadLibrary();
+  try {
+    return koffi.load(name);
+  } catch {
+    return undefined;
+  }
 }
 
 /**
@@ -127,6 +143,7 @@ function bind(koffi: typeof Koffi): Libc {
     fgetxattr: c.func('intptr_t fgetxattr(int, void*, void*, size_t)'),
     fsetxattr: (fd, name, data, length) => fset(fd, name, data, length, 0),
     fremovexattr: c.func('int fremovexattr(int, void*)'),
+    lremovexattr: c.func('int lremovexattr(void*, void*)'),
     llistxattr: c.func('intptr_t llistxattr(void*, void*, size_t)'),
     lgetxattr: c.func('intptr_t lgetxattr(void*, void*, void*, size_t)'),
     lsetxattr: (path, name, data, length) => lset(path, name, data, length, 0),
@@ -159,9 +176,12 @@ function bindFileCalls(c: Koffi.LibraryHandle) {
     fchmodat: c.func('int fchmodat(int, void*, uint, int)'),
     fchownat: c.func('int fchownat(int, void*, uint, uint, int)'),
     clockGettime: c.func('int clock_gettime(int, void*)'),
+    unshare: c.func('int unshare(int)'),
+    umask: c.func('uint umask(uint)'),
     futimens: c.func('int futimens(int, void*)'),
     utimensat: c.func('int utimensat(int, void*, void*, int)'),
     fsync: c.func('int fsync(int)'),
     fdatasync: c.func('int fdatasync(int)'),
+    syncFileRange: c.func('int sync_file_range(int, int64_t, int64_t, uint)'),
   };
 }

@@ -24,6 +24,7 @@ const AT_NO_AUTOMOUNT = 0x800;
 const AT_EMPTY_PATH = 0x1000;
 /** Fails with EXDEV at a mount point, bind mounts of the same file system included. openat2(2) */
 const RESOLVE_NO_XDEV = 0x01;
+const SYNC_FILE_RANGE_WRITE = 2;
 const SEEK_SET = 0;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
@@ -141,6 +142,17 @@ export function copyFileRange(from: number, to: number, length: number): number 
   return copied < 0 ? -libc().errno() : copied;
 }
 
+/** For unshare(2): the thread's umask and working directory are its own from now on. linux/sched.h */
+const CLONE_FS = 0x200;
+
+/**
+ * From now on what this thread makes has just the mode it asks for; other threads keep the umask of the
+ * process. Nothing happens where a sandbox does not let it.
+ */
+export function dropUmask(): void {
+  if (libc().unshare(CLONE_FS) === 0) libc().umask(0);
+}
+
 export const mkdirat = (dirfd: number, name: Bytes, mode: number): number =>
   check(libc().mkdirat(dirfd, name, mode), 'mkdir');
 
@@ -214,6 +226,13 @@ export function syncfsAsync(fd: number): Promise<void> {
       else reject(new SystemError(errno, 'syncfs'));
     });
   });
+}
+/**
+ * Begins to write to the disk what a file has from `offset` on, and waits for none of it; the sync that
+ * follows tells how it went. sync_file_range(2)
+ */
+export function startWriteBack(fd: number, offset: number): void {
+  libc().syncFileRange(fd, offset, 0, SYNC_FILE_RANGE_WRITE);
 }
 export const fsync = (fd: number): number => check(libc().fsync(fd), 'fsync');
 export const fdatasync = (fd: number): number => check(libc().fdatasync(fd), 'fdatasync');

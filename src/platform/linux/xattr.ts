@@ -56,5 +56,10 @@ export function setxattr(target: XattrTarget, name: Bytes, data: Bytes): number 
 }
 
 /** @returns 0 or the errno */
-export const removexattr = (fd: number, name: Bytes): number =>
-  libc().fremovexattr(fd, name) < 0 ? libc().errno() : 0;
+export function removexattr(target: XattrTarget, name: Bytes): number {
+  const result =
+    typeof target === 'number'
+      ? libc().fremovexattr(target, name)
+      : libc().lremovexattr(target, name);
+  return result < 0 ? libc().errno() : 0;
+}

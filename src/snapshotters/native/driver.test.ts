@@ -41,8 +41,7 @@ test('a snapshot is a whole copy that its parent does not share', async () => {
   const base = node('1', 'active');
   await driver.create(base);
   await writeFile(join(folder, '1/file'), 'base');
-  const { inodes } = await driver.seal(base, signal);
-  expect(inodes).toBe(2);
+  expect(await driver.seal(base, signal)).toMatchObject({ inodes: 2 });
   const child = node('2', 'active', '1');
   await driver.create(child);
   await writeFile(join(folder, '2/file'), 'changed');

@@ -87,11 +87,11 @@ class NativeDriver implements SnapshotDriver {
     return { inodes, size };
   }
 
-  async seal(node: SnapshotNode, signal: AbortSignal): Promise<Usage> {
+  async seal(node: SnapshotNode, signal: AbortSignal): Promise<Usage | undefined> {
     const path = this.#pathOf(node.id);
     const flush = this.#durability === 'full';
-    const { inodes, size } = await this.#jobs.sealTree(path, this.#folder, flush, signal);
-    return { inodes, size };
+    const sealed = await this.#jobs.sealTree(path, this.#folder, flush, signal);
+    return sealed && { inodes: sealed.inodes, size: sealed.size };
   }
 
   discard(ids: readonly string[], signal: AbortSignal): Promise<void> {

@@ -168,16 +168,13 @@ class OverlayDriver implements SnapshotDriver {
     return { inodes: inodes + staged.inodes, size: size + staged.size };
   }
 
-  async seal(node: SnapshotNode, signal: AbortSignal): Promise<Usage> {
+  async seal(node: SnapshotNode, signal: AbortSignal): Promise<Usage | undefined> {
     const { folder, jobs, durability } = this.#options;
     if (this.#staged.has(node.id)) await this.#rebase(node, signal);
     const upper = upperOf(folder, node.id);
-    const { inodes, size, uid, gid } = await jobs.sealTree(
-      upper,
-      folder,
-      durability === 'full',
-      signal,
-    );
+    const sealed = await jobs.sealTree(upper, folder, durability === 'full', signal);
+    if (sealed === undefined) return undefined;
+    const { inodes, size, uid, gid } = sealed;
     this.#owners.set(node.id, { uid, gid });
     return { inodes, size };
   }

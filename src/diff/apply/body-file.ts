@@ -1,0 +1,60 @@
+import { close, ftruncate, seek, startWriteBack, write } from '../../platform/linux/files.ts';
+import { finishNew } from './entry-attributes.ts';
+import type { TarEntry } from './tar-entry.ts';
+import type { Inherited } from './tree.ts';
+
+/**
+ * So much of a file, and what is left at its end, begins its way to the disk while the layer goes on;
+ * smaller ends wait for the sync, which takes many at a time.
+ */
+const WRITE_BACK_BYTES = 4 * 1024 * 1024;
+const WRITE_BACK_END_BYTES = 64 * 1024;
+
+/** The new file, if there is one, that the body of an entry goes to, piece by piece. */
+export class BodyFile implements Disposable {
+  #open:
+    | { readonly fd: number; readonly entry: TarEntry; readonly inherited: Inherited }
+    | undefined;
+  #position = 0;
+  /** Where what is not on its way to the disk begins. */
+  #writtenBack = 0;
+
+  /** @param inherited what the file got from its directory; owns the descriptor from here on */
+  open(fd: number, entry: TarEntry, inherited: Inherited): void {
+    this.#open = { fd, entry, inherited };
+    this.#position = 0;
+    this.#writtenBack = 0;
+  }
+
+  /** Between pieces may be holes. */
+  write(bytes: Uint8Array, position: number): void {
+    if (this.#open === undefined) return;
+    const { fd } = this.#open;
+    if (position !== this.#position) seek(fd, position);
+    write(fd, bytes);
+    this.#position = position + bytes.length;
+    this.#writeBack(fd, WRITE_BACK_BYTES);
+  }
+
+  /** It is whole, with all that its entry says of it. */
+  finish(): void {
+    if (this.#open === undefined) return;
+    const { fd, entry, inherited } = this.#open;
+    if (this.#position < entry.size) ftruncate(fd, entry.size);
+    this.#writeBack(fd, WRITE_BACK_END_BYTES);
+    finishNew(fd, entry, inherited);
+    this[Symbol.dispose]();
+  }
+
+  /** Closes one that was given up. */
+  [Symbol.dispose](): void {
+    if (this.#open !== undefined) close(this.#open.fd);
+    this.#open = undefined;
+  }
+
+  #writeBack(fd: number, fromBytes: number): void {
+    if (this.#position - this.#writtenBack < fromBytes) return;
+    startWriteBack(fd, this.#writtenBack);
+    this.#writtenBack = this.#position;
+  }
+}
