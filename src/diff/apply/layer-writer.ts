@@ -19,7 +19,14 @@ import {
 } from '../../platform/linux/files.ts';
 import type { Bytes } from '../../platform/linux/ffi.ts';
 import { BodyFile } from './body-file.ts';
-import { dropInherited, finishOpen, setXattrs, timesOf, type Times } from './entry-attributes.ts';
+import {
+  dropInherited,
+  finishNew,
+  finishOpen,
+  setXattrs,
+  timesOf,
+  type Times,
+} from './entry-attributes.ts';
 import type { TarLimits } from './limits.ts';
 import { bytesOfName, quoteName, type Name } from './names.ts';
 import type { TarEntry } from './tar-entry.ts';
@@ -245,7 +252,7 @@ export class LayerWriter implements TarSink {
     const fd = openat(directory, from, O.RDONLY | O.NOFOLLOW);
     try {
       fchmod(fd, entry.mode);
-      finishOpen(fd, entry);
+      finishNew(fd, entry, 'group');
     } finally {
       close(fd);
     }

@@ -6,8 +6,11 @@ import type { Bytes } from '../linux/ffi.ts';
 import { chmodat, cstring, fchmod, O, open, rmdirat, seek, unlinkat } from '../linux/files.ts';
 import type { Cancellation } from './cancellation.ts';
 
-/** How often a directory that is not empty after all is read again: someone writes into it. */
-const ATTEMPTS_MAX = 3;
+/**
+ * How often a directory that is not empty after all is read again: someone writes into it, such as a layer that was
+ * given up a moment ago. He has to make a file between our last look and the rmdir, each time.
+ */
+const ATTEMPTS_MAX = 30;
 
 /**
  * Removes `path` and all below it. Links are removed, not followed; what is mounted inside stays, with
@@ -93,7 +96,14 @@ class Removal {
     if (errno !== ERRNO.ENOTEMPTY || ++level.attempts >= ATTEMPTS_MAX) {
       throw new SystemError(errno, 'rmdir');
     }
-    chain.enter(level.name);
+    try {
+      chain.enter(level.name);
+    } catch (error) {
+      // Somebody else removes it, too, and was faster.
+      if (!isErrno(error, ERRNO.ENOENT)) throw error;
+      this.#levels.pop();
+      return;
+    }
     this.#empty(chain, level);
   }
 
@@ -116,13 +126,18 @@ class Removal {
   /** Unlinks what is no directory and notes the directories. */
   #empty(chain: DirectoryChain, level: Level): void {
     seek(chain.fd, 0);
-    readDirectory(chain.fd, (name, type) => {
-      this.#cancellation.check();
-      if (type === DT.directory || this.#unlink(chain.fd, name)) {
-        level.directories.push(Buffer.from(name));
-      }
-      return true;
-    });
+    try {
+      readDirectory(chain.fd, (name, type) => {
+        this.#cancellation.check();
+        if (type === DT.directory || this.#unlink(chain.fd, name)) {
+          level.directories.push(Buffer.from(name));
+        }
+        return true;
+      });
+    } catch (error) {
+      // Somebody else has removed it meanwhile: the kernel reads no directory without a name.
+      if (!isErrno(error, ERRNO.ENOENT)) throw error;
+    }
   }
 
   /** @returns true when it is a directory */
