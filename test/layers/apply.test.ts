@@ -66,6 +66,19 @@ test('zeros of 256 MiB, many files and many directories need no more memory than
   }
 });
 
+test('twelve layers one after another need no more memory than one', async () => {
+  await using folder = await temporaryFolder('memory');
+  await using daemon = await Daemon.start({ root: folder.path, snapshotter: 'overlayfs' });
+  const { client, pid } = daemon;
+  const zeros = Buffer.concat([rawEntry({ name: 'zeros' }, Buffer.alloc(32 << 20)), END]);
+  const layer = await upload(client, gzipSync(zeros), `${PLAIN_LAYER}+gzip`);
+  const idle = await statusOf(pid, 'VmRSS');
+  for (let n = 0; n < 12; n++) {
+    await client.applier.apply(background, layer, await prepare(client, `key ${n}`));
+  }
+  expect((await statusOf(pid, 'VmHWM')) - idle).toBeLessThan(MEMORY_BYTES_MAX);
+});
+
 test('a layer that is given up ends at once and leaves nothing: no file, no descriptor', async () => {
   await using folder = await temporaryFolder('cancel');
   await using daemon = await Daemon.start({ root: folder.path, snapshotter: 'overlayfs' });

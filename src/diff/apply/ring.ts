@@ -23,7 +23,31 @@ export const ABANDONED = 3;
 /** Bytes on their way from one thread to another: shared memory, to be given to both. */
 export type Ring = SharedArrayBuffer;
 
-export const makeRing = (): Ring => new SharedArrayBuffer(HEADER_BYTES + SLOTS * SLOT_BYTES);
+/** How long memory is kept for the next layer of an image. */
+const IDLE_MS = 10_000;
+
+/**
+ * Where rings come from. Memory is used again: what is dropped stays with the process until the collector of every
+ * thread that saw it has run, and clearing and mapping it anew takes its time.
+ */
+export class Rings {
+  #idle: Ring[] = [];
+  #timer: NodeJS.Timeout | undefined;
+
+  take(): Ring {
+    const ring = this.#idle.pop();
+    if (ring === undefined) return new SharedArrayBuffer(HEADER_BYTES + SLOTS * SLOT_BYTES);
+    new Int32Array(ring, 0, LENGTHS).fill(0);
+    return ring;
+  }
+
+  /** Both ends are done with it. */
+  giveBack(...rings: readonly Ring[]): void {
+    this.#idle.push(...rings);
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => (this.#idle = []), IDLE_MS).unref();
+  }
+}
 
 /** Wakes both ends, which then fail as Canceled. Any thread may call it, at any time. */
 export function abandonRing(ring: Ring): void {

@@ -13,7 +13,7 @@ import type { LayerJobs, ReadLayer, WrittenLayer } from './layer-jobs.ts';
 import { pourInto } from '../ring-stream.ts';
 import type { TarLimits } from './limits.ts';
 import { isLayer } from './media-types.ts';
-import { abandonRing, makeRing, RingWriter, type Ring } from './ring.ts';
+import { abandonRing, Rings, RingWriter, type Ring } from './ring.ts';
 import { targetOf, type Target } from './target.ts';
 
 /** A blob: the file that has its bytes, or the bytes as they come. */
@@ -45,6 +45,7 @@ const LAYERS = {
 export class ThreadedApplier implements Applier, Rebaser, AsyncDisposable {
   readonly #options: ThreadedApplierOptions;
   readonly #threads: Threads<LayerJobs>;
+  readonly #rings = new Rings();
   readonly #lane = new Lane(LAYERS);
   /** Of their own: containerd holds its database while it commits, so no layer is waited for. */
   readonly #rebases = new Lane(LAYERS);
@@ -89,7 +90,7 @@ export class ThreadedApplier implements Applier, Rebaser, AsyncDisposable {
   }
 
   async #apply(ctx: RequestContext, layer: Descriptor, target: Target): Promise<Descriptor> {
-    const plain = makeRing();
+    const plain = this.#rings.take();
     const rings = [plain];
     const cancel = makeCancelFlag();
     const ending = new AbortController();
@@ -105,9 +106,12 @@ export class ThreadedApplier implements Applier, Rebaser, AsyncDisposable {
       const { namespace, leaseId } = ctx;
       const signal = AbortSignal.any([ctx.signal, ending.signal]);
       const source = await blobs.sourceOf({ signal, namespace, leaseId }, layer);
-      const read = this.#threads.use((thread) =>
-        readInto(rings, thread, source, { digest, plain }),
-      );
+      const read = this.#threads.use((thread) => {
+        if ('path' in source) return thread.run('readLayer', { digest, plain, source });
+        const ring = this.#rings.take();
+        rings.push(ring);
+        return readInto(ring, thread, source.chunks, { digest, plain });
+      });
       const write = this.#threads.use((thread) =>
         thread.run('writeLayer', { plain, target, digest, limits, cancel }),
       );
@@ -119,22 +123,20 @@ export class ThreadedApplier implements Applier, Rebaser, AsyncDisposable {
       return described(layer, reading, writing);
     } finally {
       ctx.signal.removeEventListener('abort', giveUp);
+      this.#rings.giveBack(...rings);
     }
   }
 }
 
-/** Lets a thread read a blob, from its file or as it comes; the ring for that is added to `rings`. */
+/** Lets a thread read a blob as it comes, by a ring of its own. */
 async function readInto(
-  rings: Ring[],
+  ring: Ring,
   thread: Thread<LayerJobs>,
-  source: BlobSource,
+  chunks: AsyncIterable<Uint8Array>,
   job: Omit<ReadLayer, 'source'>,
 ): Promise<void> {
-  if ('path' in source) return thread.run('readLayer', { ...job, source });
-  const ring = makeRing();
-  rings.push(ring);
   const [pouring, reading] = await Promise.allSettled([
-    pourInto(ring, source.chunks),
+    pourInto(ring, chunks),
     thread.run('readLayer', { ...job, source: { ring } }),
   ]);
   // The thread abandons the ring when it fails, and fails as Aborted when the bytes stop coming.

@@ -7,7 +7,7 @@ import type { ContentStore, Writer } from '../../content/content.ts';
 import { makeCancelFlag, raise } from '../../platform/jobs/cancellation.ts';
 import { Threads } from '../../platform/jobs/threads.ts';
 import type { Mount } from '../../snapshotters/snapshotter.ts';
-import { abandonRing, makeRing, type Ring } from '../apply/ring.ts';
+import { abandonRing, Rings, type Ring } from '../apply/ring.ts';
 import type { LayerJobs } from '../apply/layer-jobs.ts';
 import type { Comparer, CompareOptions, Descriptor } from '../diff.ts';
 import { chunksOf } from '../ring-stream.ts';
@@ -46,6 +46,7 @@ const UNCOMPRESSED = 'containerd.io/uncompressed';
 /** Packs each layer on a thread; this one only hands its bytes to the store. */
 export class ThreadedComparer implements Comparer, AsyncDisposable {
   readonly #options: ThreadedComparerOptions;
+  readonly #rings = new Rings();
   readonly #threads: Threads<LayerJobs>;
 
   constructor(options: ThreadedComparerOptions) {
@@ -91,7 +92,7 @@ export class ThreadedComparer implements Comparer, AsyncDisposable {
     job: Omit<PackLayer, 'blob' | 'cancel'>,
     writer: Writer,
   ): Promise<PackedLayer> {
-    const [blob, cancel] = [makeRing(), makeCancelFlag()];
+    const [blob, cancel] = [this.#rings.take(), makeCancelFlag()];
     const giveUp = (): void => {
       raise(cancel);
       abandonRing(blob);
@@ -107,6 +108,7 @@ export class ThreadedComparer implements Comparer, AsyncDisposable {
       return outcome(packing, writing);
     } finally {
       ctx.signal.removeEventListener('abort', giveUp);
+      this.#rings.giveBack(blob);
     }
   }
 }
