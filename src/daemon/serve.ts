@@ -1,6 +1,7 @@
 import type { Server } from 'node:net';
 import { messageOf, SyncFailure } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import type { EndedCall } from '../grpc/call.ts';
 import { GrpcServer } from '../grpc/server.ts';
 import { Health } from '../grpc/services/health.ts';
 import { compose, type Stores, type WorkerPaths } from './compose.ts';
@@ -38,6 +39,7 @@ export async function serve(config: DaemonConfig, log: Log, workers: WorkerPaths
         'a call failed in a way it should not: this is a defect of ballast',
       );
     },
+    onEnded: log.isDebug ? (call) => logCall(log, call) : undefined,
   });
   const attach = (socket: Server): void => server.attach(socket);
   const [inherited] = inheritedSockets(process.env);
@@ -80,6 +82,13 @@ export async function serve(config: DaemonConfig, log: Log, workers: WorkerPaths
   log.debug({}, 'calls have ended: closing the stores');
   await stores[Symbol.asyncDispose]();
   log.info({}, 'stopped');
+}
+
+/** `code` is gRPC's number; what a client was told with it is there where it is not 0. */
+function logCall(log: Log, { path, status, ms }: EndedCall): void {
+  const { code, message } = status;
+  const fields = { method: path, code, ms: Number(ms.toFixed(3)) };
+  log.debug(code === 0 ? fields : { ...fields, error: message }, 'call');
 }
 
 function signalled(): Promise<string> {

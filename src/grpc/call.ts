@@ -26,9 +26,18 @@ interface Headers {
   get(name: string): string | undefined;
 }
 
+/** For whoever logs calls. */
+export interface EndedCall {
+  /** `/SERVICE/METHOD` */
+  readonly path: string;
+  readonly status: CallStatus;
+  /** From its headers to its end. */
+  readonly ms: number;
+}
+
 export interface CallOwner {
   callStarted(): void;
-  callEnded(): void;
+  callEnded(call: EndedCall): void;
   callFailed(error: unknown, path: string): void;
 }
 
@@ -95,6 +104,7 @@ abstract class Call<M extends Method> implements CallListener {
   readonly #path: string;
   readonly #owner: CallOwner;
   #ctx: CallContext | undefined;
+  #began = 0;
   #ended = false;
 
   constructor(path: string, method: M, wire: Wire, owner: CallOwner) {
@@ -106,6 +116,7 @@ abstract class Call<M extends Method> implements CallListener {
 
   onReceiveHeaders(headers: Headers): void {
     this.#ctx = new CallContext(headers);
+    this.#began = performance.now();
     this.#owner.callStarted();
     this.begin(this.#ctx);
   }
@@ -138,7 +149,7 @@ abstract class Call<M extends Method> implements CallListener {
     if (this.#ended) return;
     this.#ended = true;
     if (!this.cancelled) this.wire.sendStatus(status);
-    this.#owner.callEnded();
+    this.#owner.callEnded({ path: this.#path, status, ms: performance.now() - this.#began });
   }
 }
 

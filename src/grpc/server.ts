@@ -1,5 +1,6 @@
 import type { Server as NetServer, Socket } from 'node:net';
 import { Connection, type ConnectionOwner } from './http2/connection.ts';
+import type { EndedCall } from './call.ts';
 import type { Method, Service } from './service.ts';
 
 /** How long answers that are on their way may take to leave. */
@@ -8,11 +9,14 @@ const FLUSH_MS = 1000;
 export interface GrpcServerOptions {
   /** Something was thrown that is no OpError; the client got Internal. */
   readonly onDefect: (error: unknown, method: string) => void;
+  /** A call has ended, well or not. */
+  readonly onEnded?: ((call: EndedCall) => void) | undefined;
 }
 
 /** Serves our services as gRPC over HTTP/2 without TLS, on the connections of a listening net.Server. */
 export class GrpcServer implements ConnectionOwner {
   readonly #onDefect: (error: unknown, method: string) => void;
+  readonly #onEnded: ((call: EndedCall) => void) | undefined;
   #methods: ReadonlyMap<string, Method> | undefined;
   readonly #listeners = new Set<NetServer>();
   readonly #connections = new Set<Connection>();
@@ -20,8 +24,9 @@ export class GrpcServer implements ConnectionOwner {
   /** Called when a call or a connection has ended. */
   #checkIdle = (): void => undefined;
 
-  constructor({ onDefect }: GrpcServerOptions) {
+  constructor({ onDefect, onEnded }: GrpcServerOptions) {
     this.#onDefect = onDefect;
+    this.#onEnded = onEnded;
   }
 
   /** Connections are greeted before; calls wait for this. */
@@ -62,8 +67,9 @@ export class GrpcServer implements ConnectionOwner {
     this.#runningCalls++;
   }
 
-  callEnded(): void {
+  callEnded(call: EndedCall): void {
     this.#runningCalls--;
+    this.#onEnded?.(call);
     this.#checkIdle();
   }
 

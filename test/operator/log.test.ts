@@ -6,7 +6,10 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { text } from 'node:stream/consumers';
 import { expect, test } from 'vitest';
-import { temporaryFolder } from '../support/temporary.ts';
+import { background } from '../../src/base/context.ts';
+import { Program } from '../interop/program.ts';
+import { connect } from '../support/client.ts';
+import { repository, temporaryFolder } from '../support/temporary.ts';
 
 const OPEN = `import { openLog } from '../../src/daemon/log.ts';
   const log = openLog({ level: 'info', format: 'auto' }, process.env);`;
@@ -53,4 +56,28 @@ test('the format is that of the journal only where stderr is the journal', async
   const elsewhere = node(`log.warn({}, 'there');`, 'pipe', { JOURNAL_STREAM: `${dev}:${ino}` });
   if (elsewhere.stderr === null) throw new Error('no pipe');
   expect(JSON.parse(await text(elsewhere.stderr))).toMatchObject({ message: 'there' });
+});
+
+test('at level debug each call is logged, with how it ended and how long it took', async () => {
+  await using folder = await temporaryFolder('log');
+  const socket = join(folder.path, 'socket');
+  const flags = ['--socket', socket, '--root', join(folder.path, 'root'), '--log-level', 'debug'];
+  const serve = ['serve', ...flags, '--snapshotter', 'native'];
+  const program = new Program(join(repository, 'bin/ballast'), serve);
+  try {
+    await program.says(/"serving"/);
+    await using client = connect(socket, 'native');
+    await client.snapshotter.stat(background, 'absent').catch(() => undefined);
+    await program.says(/"message":"call".*absent/);
+    const lines = program.output.split('\n').filter((line) => line.includes('"call"'));
+    expect(lines.map((line) => JSON.parse(line)).at(-1)).toMatchObject({
+      level: 'debug',
+      method: '/containerd.services.snapshots.v1.Snapshots/Stat',
+      code: 5,
+      error: expect.stringContaining('"absent"'),
+      ms: expect.any(Number),
+    });
+  } finally {
+    await program.stop('SIGKILL');
+  }
 });
