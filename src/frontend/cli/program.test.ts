@@ -101,7 +101,7 @@ test('serve refuses half a set of flags, and flags beside a config file', async 
   expect(await ballast('serve', '--socket', 's')).toMatchObject({
     code: 1,
     served: [],
-    err: expect.stringContaining('both --socket PATH and --root DIR'),
+    err: expect.stringContaining('it needs --root DIR, and --socket PATH or --standalone PATH'),
   });
   const both = ['--config', 'c', '--socket', 's', '--root', 'r'];
   expect(await ballast('serve', ...both)).toMatchObject({
