@@ -144,17 +144,17 @@ function applied(
 }
 
 function refuseImmutable(container: Container, change: ContainerDraft): void {
-  const field =
-    container.snapshotter === change.snapshotter
-      ? container.runtime.name === change.runtime.name
-        ? undefined
-        : 'runtime'
-      : 'snapshotter';
-  if (field === undefined) return;
-  throw new OpError(
-    'InvalidArgument',
-    `container ${quote(container.id)}: its ${field} is immutable`,
-  );
+  const fields = [
+    ['snapshotter', container.snapshotter === change.snapshotter],
+    ['runtime', container.runtime.name === change.runtime.name],
+  ] as const;
+  for (const [field, isSame] of fields) {
+    if (isSame) continue;
+    throw new OpError(
+      'InvalidArgument',
+      `container ${quote(container.id)}: its ${field} is immutable`,
+    );
+  }
 }
 
 function fieldsAt(path: string, container: Container, change: ContainerDraft): Partial<Container> {

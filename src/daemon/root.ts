@@ -5,10 +5,11 @@ import { pathExists } from 'fs-extra/esm';
 import { isOpError, messageOf, OpError } from '../base/errors.ts';
 import type { MetadataStore } from '../metadata/metadata.ts';
 
-/** Raised whenever an older ballast could no longer read what we write (docs/storage-format.md). */
-export const FORMAT = 2;
-/** Of a standalone root: a ballast that knows plugin sockets only must not take it for one of those. */
-const STANDALONE_FORMAT = 3;
+/**
+ * By kind of root; raised whenever an older ballast could no longer read what we write
+ * (docs/storage-format.md). One that knows plugin sockets only must not take a standalone root for its.
+ */
+const FORMATS = { plugin: 2, standalone: 3 } as const satisfies Record<RootKind, number>;
 const MARKER = 'ballast.json';
 
 interface Marker {
@@ -68,12 +69,9 @@ export async function openRoot(root: string, kind: RootKind): Promise<Root> {
  * damaged one, and older ballasts, which do not know all of our format, refuse it.
  */
 export async function markRoot(root: string, { uuid, format, kind }: Root): Promise<void> {
-  if (kind === 'standalone') {
-    if (format < STANDALONE_FORMAT)
-      await writeMarker(root, { format: STANDALONE_FORMAT, uuid, kind });
-  } else if (format < FORMAT) {
-    await writeMarker(root, { format: FORMAT, uuid });
-  }
+  if (format >= FORMATS[kind]) return;
+  const marker = { format: FORMATS[kind], uuid };
+  await writeMarker(root, kind === 'standalone' ? { ...marker, kind } : marker);
 }
 
 export interface Claim {
@@ -116,7 +114,7 @@ export async function claimSnapshotterRoot(claim: Claim, metadata: MetadataStore
     if (claimed) return;
   }
   try {
-    await writeMarker(root, { format: FORMAT, uuid, snapshotter, driver });
+    await writeMarker(root, { format: FORMATS.plugin, uuid, snapshotter, driver });
   } catch (error) {
     throw refuse(`cannot be written: ${messageOf(error)}`);
   }
@@ -135,10 +133,11 @@ async function readMarker(root: string): Promise<Marker | undefined> {
   const marker = parseMarker(text);
   if (marker === undefined)
     throw new OpError('DataLoss', `${path} is damaged: restore it from a copy`);
-  if (marker.format > STANDALONE_FORMAT) {
+  const known = FORMATS[marker.kind ?? 'plugin'];
+  if (marker.format > known) {
     throw new OpError(
       'FailedPrecondition',
-      `${path}: written by a newer ballast (format ${marker.format}, this one knows ${STANDALONE_FORMAT}): use that version`,
+      `${path}: written by a newer ballast (format ${marker.format}, this one knows ${known}): use that version`,
     );
   }
   return marker;

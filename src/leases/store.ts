@@ -117,7 +117,11 @@ export class LocalLeaseManager implements LeaseManager, LeaseBook {
   async listResources(ctx: RequestContext, id: string): Promise<readonly Resource[]> {
     const namespace = requireNamespace(ctx);
     this.#get(namespace, id);
-    return this.#resources.of({ namespace, lease: id });
+    // By type and id, as containerd's are.
+    const all = this.#resources.of({ namespace, lease: id });
+    return all.toSorted((a, b) =>
+      a.type === b.type ? compare(a.id, b.id) : compare(a.type, b.type),
+    );
   }
 
   require(ctx: RequestContext): void {
@@ -144,6 +148,8 @@ export class LocalLeaseManager implements LeaseManager, LeaseBook {
     return lease;
   }
 }
+
+const compare = (a: string, b: string): number => (a < b ? -1 : Number(a > b));
 
 interface LeaseName {
   readonly namespace: string;

@@ -134,11 +134,14 @@ export class NamespacedSnapshotter implements Snapshotter {
   async *walk(ctx: RequestContext, filters: readonly string[]): AsyncIterable<Info> {
     const own = new OwnNames(requireNamespace(ctx));
     const matches = await compileFilters(filters);
+    const found: Info[] = [];
     for await (const info of this.#backend.walk(ctx, [])) {
       if (!own.has(info.name)) continue;
       const shown = own.info(info);
-      if (matches(adaptSnapshot(shown))) yield shown;
+      if (matches(adaptSnapshot(shown))) found.push(shown);
     }
+    // By name, as containerd's are.
+    yield* found.toSorted((a, b) => (a.name < b.name ? -1 : 1));
   }
 
   async cleanup(ctx: RequestContext): Promise<void> {
