@@ -1,13 +1,13 @@
 import type { Clock } from '../base/clock.ts';
 import type { RequestContext } from '../base/context.ts';
-import { alreadyExists, notFound, OpError, quote } from '../base/errors.ts';
+import { notFound, OpError, quote } from '../base/errors.ts';
 import { updateLabels } from '../base/fieldpaths.ts';
 import { adaptContainer, compileFilters } from '../base/filters.ts';
 import { checkIdentifier, requireNamespace } from '../base/identifiers.ts';
 import { checkLabels, withoutEmptyLabels } from '../base/labels.ts';
 import type { Any, EventPublisher } from '../events/event.ts';
 import type { MetadataStore } from '../metadata/metadata.ts';
-import { labelsToRecord, NamespacedRecords } from '../metadata/namespaced-records.ts';
+import { create, labelsToRecord, NamespacedRecords } from '../metadata/namespaced-records.ts';
 import type { NamespaceBook } from '../namespaces/namespace.ts';
 import type { Container, ContainerDraft, ContainerStore } from './container.ts';
 
@@ -74,16 +74,12 @@ export class LocalContainerStore implements ContainerStore {
     const { metadata, namespaces, clock, events } = this.#dependencies;
     check(draft);
     const { id, image, runtime } = draft;
-    if (this.#containers.get(namespace, id) !== undefined) {
-      await metadata.settled();
-      throw alreadyExists(`container ${quote(id)}`);
-    }
     const now = clock.now();
     const labels = withoutEmptyLabels(draft.labels);
     const container = { ...draft, labels, createdAt: now, updatedAt: now };
-    await metadata.update((tx) => {
+    await create(metadata, (tx) => {
       namespaces.ensure(tx, namespace);
-      this.#containers.put(tx, namespace, id, container);
+      this.#containers.add(tx, namespace, id, container);
     });
     events.publish(namespace, { type: 'ContainerCreate', id, image, runtime });
     return container;

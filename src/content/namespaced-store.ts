@@ -207,7 +207,7 @@ export class NamespacedContentStore implements ContentStore {
     const first = shared === undefined ? await open() : undefined;
     try {
       // A lease keeps the ingest, should its writer leave it behind.
-      if (ctx.leaseId !== undefined) {
+      if (ctx.leaseId !== undefined || !namespaces.has(namespace)) {
         await metadata.update((tx) => {
           namespaces.ensure(tx, namespace);
           leases.keep(tx, ctx, { type: 'ingests', id: ref });

@@ -1,7 +1,7 @@
 import type { Clock } from '../base/clock.ts';
 import type { RequestContext } from '../base/context.ts';
 import { parseDigest, type Digest } from '../base/digest.ts';
-import { alreadyExists, notFound, OpError, quote } from '../base/errors.ts';
+import { notFound, OpError, quote } from '../base/errors.ts';
 import { updateLabels } from '../base/fieldpaths.ts';
 import { adaptImage, compileFilters } from '../base/filters.ts';
 import { requireNamespace } from '../base/identifiers.ts';
@@ -9,7 +9,7 @@ import { checkLabels, withoutEmptyLabels } from '../base/labels.ts';
 import type { EventPublisher } from '../events/event.ts';
 import type { LeaseBook } from '../leases/lease.ts';
 import type { MetadataStore, WriteTx } from '../metadata/metadata.ts';
-import { labelsToRecord, NamespacedRecords } from '../metadata/namespaced-records.ts';
+import { create, labelsToRecord, NamespacedRecords } from '../metadata/namespaced-records.ts';
 import type { NamespaceBook } from '../namespaces/namespace.ts';
 import type { Image, ImageDraft, ImageStore, ImageUpdate, Target } from './image.ts';
 
@@ -69,14 +69,12 @@ export class LocalImageStore implements ImageStore {
     const namespace = requireNamespace(ctx);
     const { metadata, clock, events } = this.#dependencies;
     check(draft);
-    this.#dependencies.leases.require(ctx);
-    if (this.#images.get(namespace, draft.name) !== undefined) {
-      await metadata.settled();
-      throw alreadyExists(`image ${quote(draft.name)}`);
-    }
     const now = clock.now();
     const image = normal({ ...draft, createdAt: now, updatedAt: now });
-    await metadata.update((tx) => this.#put(tx, ctx, image));
+    await create(metadata, (tx) => {
+      this.#keep(tx, ctx, image);
+      this.#images.add(tx, namespace, image.name, image);
+    });
     events.publish(namespace, { type: 'ImageCreate', name: image.name, labels: image.labels });
     return image;
   }
@@ -93,7 +91,8 @@ export class LocalImageStore implements ImageStore {
       const changed = applied(this.#get(namespace, change.name), change, fieldPaths);
       check(changed);
       const updated = normal({ ...changed, updatedAt: clock.now() });
-      this.#put(tx, ctx, updated);
+      this.#keep(tx, ctx, updated);
+      this.#images.put(tx, namespace, updated.name, updated);
       return updated;
     });
     events.publish(namespace, { type: 'ImageUpdate', name: image.name, labels: image.labels });
@@ -117,12 +116,11 @@ export class LocalImageStore implements ImageStore {
     events.publish(namespace, { type: 'ImageDelete', name });
   }
 
-  #put(tx: WriteTx, ctx: RequestContext, image: Image): void {
-    const namespace = requireNamespace(ctx);
+  #keep(tx: WriteTx, ctx: RequestContext, image: Image): void {
     const { namespaces, leases } = this.#dependencies;
-    namespaces.ensure(tx, namespace);
+    namespaces.ensure(tx, requireNamespace(ctx));
+    leases.require(ctx);
     if (image.labels.has(EXPIRE)) leases.keep(tx, ctx, { type: 'images', id: image.name });
-    this.#images.put(tx, namespace, image.name, image);
   }
 
   /** @throws OpError NotFound */

@@ -2,12 +2,12 @@ import { randomBytes } from 'node:crypto';
 import type { Clock } from '../base/clock.ts';
 import type { RequestContext } from '../base/context.ts';
 import { parseDigest } from '../base/digest.ts';
-import { alreadyExists, notFound, OpError, quote } from '../base/errors.ts';
+import { notFound, OpError, quote } from '../base/errors.ts';
 import { adaptLease, compileFilters } from '../base/filters.ts';
 import { requireNamespace } from '../base/identifiers.ts';
 import { checkLabels, withoutEmptyLabels, type Labels } from '../base/labels.ts';
 import type { MetadataStore, WriteTx } from '../metadata/metadata.ts';
-import { labelsToRecord, NamespacedRecords } from '../metadata/namespaced-records.ts';
+import { create, labelsToRecord, NamespacedRecords } from '../metadata/namespaced-records.ts';
 import type { NamespaceBook } from '../namespaces/namespace.ts';
 import type { Lease, LeaseBook, LeaseManager, Resource } from './lease.ts';
 
@@ -63,14 +63,10 @@ export class LocalLeaseManager implements LeaseManager, LeaseBook {
     checkLabels(labels);
     const createdAt = clock.now();
     const id = given === '' ? `${createdAt}-${randomBytes(3).toString('base64url')}` : given;
-    if (this.#leases.get(namespace, id) !== undefined) {
-      await metadata.settled();
-      throw alreadyExists(`lease ${quote(id)}`);
-    }
     const lease = { id, createdAt, labels: withoutEmptyLabels(labels) };
-    await metadata.update((tx) => {
+    await create(metadata, (tx) => {
       namespaces.ensure(tx, namespace);
-      this.#leases.put(tx, namespace, id, lease);
+      this.#leases.add(tx, namespace, id, lease);
     });
     return lease;
   }

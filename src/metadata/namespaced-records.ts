@@ -1,3 +1,4 @@
+import { alreadyExists, isOpError, quote } from '../base/errors.ts';
 import type { MetadataStore, WriteTx } from './metadata.ts';
 
 export interface RecordCodec<T> {
@@ -9,23 +10,23 @@ export interface RecordCodec<T> {
 
 /** One kind of thing: values by namespace and name, in memory, and their records. */
 export class NamespacedRecords<T> {
-  readonly #prefix: string;
+  readonly #kind: string;
   readonly #codec: RecordCodec<T>;
   readonly #values = new Map<string, Map<string, T>>();
 
-  private constructor(prefix: string, codec: RecordCodec<T>) {
-    this.#prefix = prefix;
+  private constructor(kind: string, codec: RecordCodec<T>) {
+    this.#kind = kind;
     this.#codec = codec;
   }
 
-  /** @param kind first part of the records' keys; no two kinds share one */
+  /** @param kind the noun, which is the first part of the records' keys: no two kinds share one */
   static async load<T>(
     metadata: MetadataStore,
     kind: string,
     codec: RecordCodec<T>,
   ): Promise<NamespacedRecords<T>> {
     const prefix = `${kind}/`;
-    const records = new NamespacedRecords(prefix, codec);
+    const records = new NamespacedRecords(kind, codec);
     for await (const [key, record] of metadata.scan(prefix)) {
       // A namespace has no slash, a name may have.
       const slash = key.indexOf('/', prefix.length);
@@ -49,6 +50,13 @@ export class NamespacedRecords<T> {
   sorted(namespace: string): readonly T[] {
     const entries = [...(this.#values.get(namespace) ?? [])];
     return entries.toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, value]) => value);
+  }
+
+  /** @throws OpError AlreadyExists */
+  add(tx: WriteTx, namespace: string, name: string, value: T): void {
+    if (this.get(namespace, name) !== undefined)
+      throw alreadyExists(`${this.#kind} ${quote(name)}`);
+    this.put(tx, namespace, name, value);
   }
 
   put(tx: WriteTx, namespace: string, name: string, value: T): void {
@@ -84,7 +92,21 @@ export class NamespacedRecords<T> {
   }
 
   #key(namespace: string, name: string): string {
-    return `${this.#prefix}${namespace}/${name}`;
+    return `${this.#kind}/${namespace}/${name}`;
+  }
+}
+
+/**
+ * Runs a creating change. "Already exists" is an answer callers build on, so it waits until what is
+ * there cannot be lost.
+ * @throws OpError AlreadyExists as the change does
+ */
+export async function create<T>(metadata: MetadataStore, change: (tx: WriteTx) => T): Promise<T> {
+  try {
+    return await metadata.update(change);
+  } catch (error) {
+    if (isOpError(error, 'AlreadyExists')) await metadata.settled();
+    throw error;
   }
 }
 

@@ -30,6 +30,7 @@ export interface NamespaceStore {
 
 /** What the stores of other nouns need of namespaces, within a batch of theirs. */
 export interface NamespaceBook {
+  has(name: string): boolean;
   /** What is made in a namespace makes it too. */
   ensure(tx: WriteTx, name: string): void;
   labelsOf(name: string): Labels;

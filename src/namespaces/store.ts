@@ -5,7 +5,7 @@ import { checkIdentifier } from '../base/identifiers.ts';
 import { checkLabels, NO_LABELS, withoutEmptyLabels, type Labels } from '../base/labels.ts';
 import type { EventPublisher } from '../events/event.ts';
 import type { MetadataStore, WriteTx } from '../metadata/metadata.ts';
-import { labelsToRecord } from '../metadata/namespaced-records.ts';
+import { create, labelsToRecord } from '../metadata/namespaced-records.ts';
 import type { Namespace, NamespaceBook, NamespaceStore } from './namespace.ts';
 
 const PREFIX = 'namespace/';
@@ -53,12 +53,11 @@ export class LocalNamespaceStore implements NamespaceStore, NamespaceBook {
   async create(_ctx: RequestContext, { name, labels }: Namespace): Promise<Namespace> {
     checkIdentifier('namespace', name);
     checkLabels(labels);
-    if (this.#labels.has(name)) {
-      await this.#metadata.settled();
-      throw alreadyExists(`namespace ${quote(name)}`);
-    }
     const created = { name, labels: withoutEmptyLabels(labels) };
-    await this.#metadata.update((tx) => this.#put(tx, created));
+    await create(this.#metadata, (tx) => {
+      if (this.#labels.has(name)) throw alreadyExists(`namespace ${quote(name)}`);
+      this.#put(tx, created);
+    });
     this.#events.publish(name, { type: 'NamespaceCreate', ...created });
     return created;
   }
@@ -92,6 +91,10 @@ export class LocalNamespaceStore implements NamespaceStore, NamespaceBook {
       { frees: true },
     );
     this.#events.publish(name, { type: 'NamespaceDelete', name });
+  }
+
+  has(name: string): boolean {
+    return this.#labels.has(name);
   }
 
   ensure(tx: WriteTx, name: string): void {

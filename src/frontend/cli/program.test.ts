@@ -103,6 +103,8 @@ test('serve refuses half a set of flags, and flags beside a config file', async 
     served: [],
     err: expect.stringContaining('it needs --root DIR, and --socket PATH or --standalone PATH'),
   });
+  const kinds = ['--socket', 's', '--standalone', 'a', '--root', 'r'];
+  expect(await ballast('serve', ...kinds)).toMatchObject({ code: 1, served: [] });
   const both = ['--config', 'c', '--socket', 's', '--root', 'r'];
   expect(await ballast('serve', ...both)).toMatchObject({
     code: 1,
