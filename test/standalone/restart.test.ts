@@ -1,5 +1,7 @@
 // What was acknowledged is there after the daemon died, and a root stays with its kind of socket.
 import { createHash } from 'node:crypto';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { background } from '../../src/base/context.ts';
 import { parseDigest } from '../../src/base/digest.ts';
@@ -100,3 +102,25 @@ test('a root serves the kind of socket that it began with', async () => {
 const namespaceOf = (name: string) => ({ namespace: { name, labels: { a: 'b' } } });
 const imageOf = (name: string) => ({ name, target: TARGET, labels: { a: 'b' } });
 const any = (bytes: readonly number[]) => ({ type_url: 'x', value: Uint8Array.from(bytes) });
+
+test('a blob that was taken away is forgotten in every namespace', async () => {
+  await using root = await temporaryFolder('alone');
+  let daemon = await startAlone(root.path);
+  try {
+    const bytes = Buffer.from('bytes');
+    const digest = parseDigest(`sha256:${createHash('sha256').update(bytes).digest('hex')}`);
+    for (const ctx of [here, inside('there')]) {
+      await using writer = await daemon.client.content.writer(ctx, 'ref', {});
+      await writer.write(0, Buffer.from(bytes));
+      await writer.commit(NO_LABELS);
+    }
+    await daemon.stop('SIGTERM');
+    await rm(join(root.path, 'content/blobs/sha256', digest.slice('sha256:'.length)));
+    daemon = await daemon.restart('SIGTERM');
+    for (const ctx of [here, inside('there')]) {
+      expect(await Array.fromAsync(daemon.client.content.walk(ctx, []))).toEqual([]);
+    }
+  } finally {
+    await daemon[Symbol.asyncDispose]();
+  }
+});
