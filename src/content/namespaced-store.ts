@@ -5,13 +5,14 @@ import { alreadyExists, isOpError, notFound, OpError, quote } from '../base/erro
 import { updateLabels } from '../base/fieldpaths.ts';
 import { adaptContent, adaptStatus, compileFilters } from '../base/filters.ts';
 import { requireNamespace } from '../base/identifiers.ts';
-import { checkLabels, NO_LABELS, withoutEmptyLabels, type Labels } from '../base/labels.ts';
+import { checkLabels, withoutEmptyLabels, type Labels } from '../base/labels.ts';
 import type { EventPublisher } from '../events/event.ts';
 import type { LeaseBook } from '../leases/lease.ts';
 import type { MetadataStore, WriteTx } from '../metadata/metadata.ts';
 import { labelsToRecord, NamespacedRecords } from '../metadata/namespaced-records.ts';
 import type { NamespaceBook } from '../namespaces/namespace.ts';
-import type { Announced, ContentStore, Info, Status, Writer, WriterStatus } from './content.ts';
+import type { Announced, ContentStore, Info, Status, Writer } from './content.ts';
+import { NamespacedWriter } from './namespaced-writer.ts';
 
 /** Whether a namespace may take up a blob that another one wrote, by its digest alone. */
 export type Sharing = 'shared' | 'isolated';
@@ -225,6 +226,7 @@ export class NamespacedContentStore implements ContentStore {
       now: this.#dependencies.clock.now(),
       open,
       isVisible: (digest) => this.#find(namespace, digest) !== undefined,
+      dropHeld: () => this.#dropHeld(ctx, `${namespace}/${ref}`),
       copy: (digest) => this.#backend.read(ctx, digest, 0, 0),
       show: (tx, digest, labels) => this.#show(tx, ctx, { ref, digest, labels }),
       hide: (tx, digest) => this.#visible.delete(tx, namespace, digest),
@@ -270,6 +272,15 @@ export class NamespacedContentStore implements ContentStore {
     return shares ? blob : undefined;
   }
 
+  /** One that another writer has is that one's. */
+  async #dropHeld(ctx: RequestContext, below: string): Promise<void> {
+    try {
+      await this.#backend.abort(ctx, below);
+    } catch (error) {
+      if (!isOpError(error, 'Unavailable')) throw error;
+    }
+  }
+
   /** @returns whether the namespace did not see it before */
   #show(
     tx: WriteTx,
@@ -286,136 +297,5 @@ export class NamespacedContentStore implements ContentStore {
     const visible = { digest, createdAt: now, updatedAt: now, labels: withoutEmptyLabels(labels) };
     this.#visible.put(tx, namespace, digest, visible);
     return true;
-  }
-}
-
-interface WriterOptions {
-  readonly ref: string;
-  readonly announced: Announced;
-  /** The writer below; undefined while `shared` stands for what it would write. */
-  readonly first: Writer | undefined;
-  readonly shared: Info | undefined;
-  readonly now: bigint;
-  readonly open: () => Promise<Writer>;
-  readonly isVisible: (digest: Digest) => boolean;
-  readonly copy: (digest: Digest) => AsyncIterable<Uint8Array>;
-  readonly show: (tx: WriteTx, digest: Digest, labels: Labels) => boolean;
-  readonly hide: (tx: WriteTx, digest: Digest) => void;
-  /** Runs a batch of its own. */
-  readonly alone: (change: (tx: WriteTx) => boolean) => Promise<boolean>;
-  readonly committed: (digest: Digest, size: number) => void;
-}
-
-/**
- * A writer below, with the namespace's own view of what is there; or, in its place, a blob that another
- * namespace wrote, which counts as written already. Only who writes to it nevertheless gets a copy.
- */
-class NamespacedWriter implements Writer {
-  readonly #options: WriterOptions;
-  #writer: Writer | undefined;
-  #shared: Info | undefined;
-  #total: number;
-  #expected: Digest | undefined;
-
-  constructor(options: WriterOptions) {
-    this.#options = options;
-    this.#writer = options.first;
-    this.#shared = options.shared;
-    this.#total = options.announced.total ?? 0;
-    this.#expected = options.announced.expected;
-  }
-
-  status(): WriterStatus {
-    const { ref, now } = this.#options;
-    if (this.#writer !== undefined) return { ...this.#writer.status(), ref };
-    const { size, digest } = this.#blob();
-    return { ref, offset: size, total: size, startedAt: now, updatedAt: now, digest };
-  }
-
-  async announce(announced: Announced): Promise<void> {
-    const { total = 0, expected } = announced;
-    if (total > 0) this.#total = total;
-    if (expected !== undefined) this.#expected = expected;
-    if (expected === undefined || !this.#options.isVisible(expected)) {
-      await this.#writer?.announce({ ...announced, anew: true });
-      return;
-    }
-    // Below it is there too: the ingest goes, and the answer is that of the store.
-    await this.#writer?.announce(announced);
-    throw alreadyExists(`content ${expected}`);
-  }
-
-  async write(offset: number, data: Uint8Array): Promise<void> {
-    if (this.#writer === undefined) {
-      const { size, digest } = this.#blob();
-      if (offset === size && data.length === 0) return;
-      this.#writer = await this.#options.open();
-      if (offset > 0) {
-        let at = 0;
-        for await (const piece of this.#options.copy(digest)) {
-          const { length } = piece;
-          // A copy: the writer owns what it is given, the store's piece is the store's.
-          await this.#writer.write(at, Uint8Array.from(piece));
-          at += length;
-        }
-      }
-      this.#shared = undefined;
-    }
-    await this.#writer.write(offset, data);
-  }
-
-  async commit(labels: Labels): Promise<Digest> {
-    checkLabels(labels);
-    const { show, hide, alone, committed } = this.#options;
-    const { offset, digest: sha256 } = this.status();
-    let digest = this.#expected ?? sha256;
-    let isNew = true;
-    if (this.#writer === undefined) {
-      digest = this.#checkShared();
-      isNew = await alone((tx) => show(tx, digest, labels));
-    } else {
-      try {
-        digest = await this.#writer.commit(NO_LABELS, (tx) => {
-          show(tx, digest, labels);
-          return (later) => hide(later, digest);
-        });
-      } catch (error) {
-        // Below it was there already, and its bytes are these: the namespace has shown that it has them.
-        if (!isOpError(error, 'AlreadyExists')) throw error;
-        isNew = await alone((tx) => show(tx, digest, labels));
-      }
-    }
-    if (!isNew) throw alreadyExists(`content ${digest}`);
-    committed(digest, offset);
-    return digest;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#writer?.[Symbol.asyncDispose]();
-  }
-
-  /** @throws OpError FailedPrecondition size or digest differ from the announced */
-  #checkShared(): Digest {
-    const { size, digest } = this.#blob();
-    const { ref } = this.#options;
-    if (this.#total > 0 && this.#total !== size) {
-      throw new OpError(
-        'FailedPrecondition',
-        `ingest ${quote(ref)} holds ${size} bytes, not the ${this.#total} announced`,
-      );
-    }
-    if (this.#expected !== undefined && this.#expected !== digest) {
-      throw new OpError(
-        'FailedPrecondition',
-        `ingest ${quote(ref)} has the digest ${digest}, not the expected ${this.#expected}`,
-      );
-    }
-    return digest;
-  }
-
-  #blob(): Info {
-    if (this.#shared === undefined)
-      throw new Error('a writer without an ingest and without a blob');
-    return this.#shared;
   }
 }
