@@ -162,7 +162,9 @@ function messageDescriptor(type) {
     oneof.name = oneof.name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
   }
   for (const nested of type.nestedArray) {
-    if (nested instanceof protobuf.Type) throw new Error(`${nested.fullName}: nested message`);
+    if (!(nested instanceof protobuf.Type)) continue;
+    const at = message.nestedType.findIndex(({ name }) => name === nested.name);
+    message.nestedType[at] = messageDescriptor(nested);
   }
   return message;
 }

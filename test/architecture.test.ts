@@ -13,6 +13,11 @@ const CONTRACTS: ReadonlySet<string> = new Set([
   'snapshotters/snapshotter.ts',
   'snapshotters/driver.ts',
   'diff/diff.ts',
+  'namespaces/namespace.ts',
+  'images/image.ts',
+  'leases/lease.ts',
+  'containers/container.ts',
+  'events/event.ts',
 ]);
 
 /** Implementations: a folder may import the folders named here, itself and any contract. */
@@ -23,8 +28,16 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   content: ['base', 'platform', 'metadata'],
   snapshotters: ['base', 'platform', 'metadata'],
   diff: ['base', 'platform'],
+  namespaces: ['base', 'metadata'],
+  images: ['base', 'metadata'],
+  leases: ['base', 'metadata'],
+  containers: ['base', 'metadata'],
+  events: ['base'],
   grpc: ['base'],
-  daemon: ['base', 'platform', 'metadata', 'content', 'snapshotters', 'diff', 'grpc'],
+  daemon:
+    'base platform metadata content snapshotters diff namespaces images leases containers events grpc'.split(
+      ' ',
+    ),
   frontend: ['base', 'grpc'],
 };
 

@@ -156,3 +156,59 @@ export function adaptPlugin(plugin: { readonly type: string; readonly id: string
     return field === 'id' ? plugin.id : undefined;
   };
 }
+
+export function adaptImage(image: {
+  readonly name: string;
+  readonly target: {
+    readonly digest: string;
+    readonly mediaType: string;
+    readonly annotations: Labels;
+  };
+  readonly labels: Labels;
+}): Adaptor {
+  return (fieldpath) => {
+    const [field, part] = fieldpath;
+    if (field === 'name') return image.name;
+    if (field === 'labels') return labelAt(image.labels, fieldpath);
+    if (field === 'annotations') return labelAt(image.target.annotations, fieldpath);
+    if (field !== 'target') return undefined;
+    if (part === 'digest') return image.target.digest;
+    return part === 'mediatype' ? image.target.mediaType : undefined;
+  };
+}
+
+export function adaptLease(lease: { readonly id: string; readonly labels: Labels }): Adaptor {
+  return (fieldpath) => {
+    const [field] = fieldpath;
+    if (field === 'id') return lease.id;
+    return field === 'labels' ? labelAt(lease.labels, fieldpath) : undefined;
+  };
+}
+
+export function adaptContainer(container: {
+  readonly id: string;
+  readonly image: string;
+  readonly runtime: { readonly name: string };
+  readonly labels: Labels;
+}): Adaptor {
+  return (fieldpath) => {
+    const [field, part] = fieldpath;
+    if (field === 'id') return container.id;
+    if (field === 'image') return container.image;
+    if (field === 'runtime') return part === 'name' ? container.runtime.name : undefined;
+    return field === 'labels' ? labelAt(container.labels, fieldpath) : undefined;
+  };
+}
+
+/** @param fieldOf of what happened: the value at the path behind `event` */
+export function adaptEnvelope(
+  envelope: { readonly namespace: string; readonly topic: string },
+  fieldOf: Adaptor,
+): Adaptor {
+  return (fieldpath) => {
+    const [field] = fieldpath;
+    if (field === 'namespace') return envelope.namespace;
+    if (field === 'topic') return envelope.topic;
+    return field === 'event' ? fieldOf(fieldpath.slice(1)) : undefined;
+  };
+}

@@ -1,3 +1,5 @@
+import { OpError, quote } from './errors.ts';
+
 /** Labels are Maps, never plain objects: `__proto__` and `constructor` are legal label keys. */
 export type Labels = ReadonlyMap<string, string>;
 
@@ -8,4 +10,23 @@ export function withoutEmptyLabels(labels: Labels): Labels {
   const kept = new Map<string, string>();
   for (const [key, value] of labels) if (value !== '') kept.set(key, value);
   return kept;
+}
+
+/** Bytes of a key and its value together. */
+const LABEL_BYTES_MAX = 4096;
+
+/**
+ * Checks labels against containerd's limit.
+ * @throws OpError InvalidArgument naming the label
+ * @see containerd, pkg/labels
+ */
+export function checkLabels(labels: Labels): void {
+  for (const [key, value] of labels) {
+    const bytes = Buffer.byteLength(key) + Buffer.byteLength(value);
+    if (bytes <= LABEL_BYTES_MAX) continue;
+    throw new OpError(
+      'InvalidArgument',
+      `label ${quote(key)}: key and value have ${bytes} bytes, at most ${LABEL_BYTES_MAX} are allowed`,
+    );
+  }
 }

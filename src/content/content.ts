@@ -1,6 +1,7 @@
 import type { RequestContext } from '../base/context.ts';
 import type { Digest } from '../base/digest.ts';
 import type { Labels } from '../base/labels.ts';
+import type { Along } from '../metadata/metadata.ts';
 
 export interface Info {
   readonly digest: Digest;
@@ -30,6 +31,8 @@ export interface WriterStatus extends Status {
 export interface Announced {
   readonly total?: number;
   readonly expected?: Digest;
+  /** The bytes are taken though the store has `expected`: whoever writes them does not know of it. */
+  readonly anew?: boolean;
 }
 
 /**
@@ -52,9 +55,10 @@ export interface Writer extends AsyncDisposable {
   /**
    * Makes the bytes a blob; it is on disk, verified and visible when this resolves with its digest (of
    * the algorithm that `expected` named, else sha256).
+   * @param along a decorator's own records, in the batch of the blob's
    * @throws FailedPrecondition size or digest differ from the announced (the ingest stays); AlreadyExists (it goes)
    */
-  commit(labels: Labels): Promise<Digest>;
+  commit(labels: Labels, along?: Along): Promise<Digest>;
 }
 
 /** Blobs by digest and ingests by ref. Refs are arbitrary text and never part of a path. */

@@ -8,7 +8,7 @@ import { updateLabels } from '../base/fieldpaths.ts';
 import { compileFilters, adaptContent, adaptStatus } from '../base/filters.ts';
 import { withoutEmptyLabels, type Labels } from '../base/labels.ts';
 import { KeyedLocks } from '../base/locks.ts';
-import type { MetadataStore } from '../metadata/metadata.ts';
+import type { Along, MetadataStore } from '../metadata/metadata.ts';
 import { fromSyncError, fromSystemError } from '../platform/linux/errno.ts';
 import type { FileJobs } from '../platform/platform.ts';
 import { BlobCache, SMALL_BLOB_BYTES } from './blob-cache.ts';
@@ -62,7 +62,7 @@ export class LocalContentStore implements ContentStore {
     this.#host = {
       clock: dependencies.clock,
       has: (digest) => index.has(digest),
-      place: (ingest, digest, labels) => this.#place(ingest, digest, labels),
+      place: (ingest, digest, labels, along) => this.#place(ingest, digest, labels, along),
       drop: (ingest) => this.#drop(ingest),
       leave: (ingest) => this.#leave(ingest),
       free: (ingest) => this.#writers.delete(ingest.ref),
@@ -90,6 +90,16 @@ export class LocalContentStore implements ContentStore {
 
   get recovered(): Promise<void> {
     return this.#recovered;
+  }
+
+  /** A blob that counts, or undefined. */
+  find(digest: Digest): Info | undefined {
+    return this.#index.has(digest) ? this.#index.get(digest) : undefined;
+  }
+
+  /** Whether there is an ingest with a ref that begins so. */
+  anyIngestBelow(prefix: string): boolean {
+    return this.#ingests.keys().some((ref) => ref.startsWith(prefix));
   }
 
   /** The file with a blob's bytes, to be read only. @throws OpError NotFound */
@@ -201,10 +211,11 @@ export class LocalContentStore implements ContentStore {
     await this.#recovered;
     await this.#lockRef(ref);
     // An ingest of that ref stays: only a stream that has it drops it.
-    if (announced.expected !== undefined && this.#index.has(announced.expected)) {
+    const { expected, anew } = announced;
+    if (expected !== undefined && anew !== true && this.#index.has(expected)) {
       this.#writers.delete(ref);
       await this.#dependencies.metadata.settled();
-      throw alreadyExists(`content ${announced.expected}`);
+      throw alreadyExists(`content ${expected}`);
     }
     const ingest = await this.#startOrFind(ref, announced);
     const writer = new IngestWriter(ingest, this.#host);
@@ -284,7 +295,12 @@ export class LocalContentStore implements ContentStore {
     }
   }
 
-  async #place(ingest: Ingest, digest: Digest, labels: Labels): Promise<void> {
+  async #place(
+    ingest: Ingest,
+    digest: Digest,
+    labels: Labels,
+    along: Along | undefined,
+  ): Promise<void> {
     await this.#recovered;
     const { metadata, clock } = this.#dependencies;
     await this.#digestLocks.with([digest], async () => {
@@ -301,7 +317,7 @@ export class LocalContentStore implements ContentStore {
         updatedAt: now,
         labels: withoutEmptyLabels(labels),
       };
-      await this.#placeAndRecord(source, info);
+      await this.#placeAndRecord(source, info, along);
       this.#index.publish(info);
       // A copy: the bytes came as a part of a larger message, which would stay in memory with them.
       if (source instanceof Uint8Array) this.#cache.put(digest, new Uint8Array(source));
@@ -310,7 +326,11 @@ export class LocalContentStore implements ContentStore {
   }
 
   /** Both or, on a full disk, neither; an ingest keeps its bytes for a retry. */
-  async #placeAndRecord(source: Uint8Array | { path: string }, info: Info): Promise<void> {
+  async #placeAndRecord(
+    source: Uint8Array | { path: string },
+    info: Info,
+    along: Along | undefined,
+  ): Promise<void> {
     const { metadata, jobs } = this.#dependencies;
     const target = this.#layout.blob(info.digest);
     const bytes = source instanceof Uint8Array ? source : undefined;
@@ -318,11 +338,20 @@ export class LocalContentStore implements ContentStore {
     // Side by side, as start-up forgets a record without a blob and removes a blob without a record.
     const [placed, recorded] = await Promise.allSettled([
       jobs.placeBlob(blob, { sync: bytes === undefined }),
-      metadata.update((tx) => this.#index.record(tx, info, bytes)),
+      metadata.update((tx) => {
+        this.#index.record(tx, info, bytes);
+        return along?.(tx);
+      }),
     ]);
     if (placed.status === 'rejected') {
       if (recorded.status === 'fulfilled') {
-        await metadata.update((tx) => this.#index.unrecord(tx, info.digest), { frees: true });
+        await metadata.update(
+          (tx) => {
+            this.#index.unrecord(tx, info.digest);
+            recorded.value?.(tx);
+          },
+          { frees: true },
+        );
       }
       throw placed.reason;
     }

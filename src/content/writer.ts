@@ -2,6 +2,7 @@ import type { Clock } from '../base/clock.ts';
 import { digestOf, splitDigest, type Digest } from '../base/digest.ts';
 import { OpError, quote } from '../base/errors.ts';
 import type { Labels } from '../base/labels.ts';
+import type { Along } from '../metadata/metadata.ts';
 import type { Announced, Writer, WriterStatus } from './content.ts';
 import type { Ingest } from './ingest.ts';
 
@@ -10,7 +11,7 @@ export interface WriterHost {
   readonly clock: Clock;
   has(digest: Digest): boolean;
   /** Makes the ingest's bytes a blob. @throws AlreadyExists */
-  place(ingest: Ingest, digest: Digest, labels: Labels): Promise<void>;
+  place(ingest: Ingest, digest: Digest, labels: Labels, along: Along | undefined): Promise<void>;
   /** The ingest and its bytes go; the ref stays locked. */
   drop(ingest: Ingest): Promise<void>;
   /** The writer leaves its ingest behind; the ref is free when this resolves. */
@@ -43,11 +44,11 @@ export class IngestWriter implements Writer {
     };
   }
 
-  async announce({ total, expected }: Announced): Promise<void> {
+  async announce({ total, expected, anew }: Announced): Promise<void> {
     if (total !== undefined && total > 0) this.#total = total;
     if (expected === undefined) return;
     this.#expected = expected;
-    if (this.#host.has(expected)) {
+    if (anew !== true && this.#host.has(expected)) {
       await this.#drop();
       throw new OpError('AlreadyExists', `content ${expected}: already exists`);
     }
@@ -67,7 +68,7 @@ export class IngestWriter implements Writer {
     await ingest.append(data, now);
   }
 
-  async commit(labels: Labels): Promise<Digest> {
+  async commit(labels: Labels, along?: Along): Promise<Digest> {
     const ingest = this.#ingest;
     if (this.#total > 0 && this.#total !== ingest.offset) {
       throw new OpError(
@@ -85,7 +86,7 @@ export class IngestWriter implements Writer {
       );
     }
     try {
-      await this.#host.place(ingest, digest, labels);
+      await this.#host.place(ingest, digest, labels, along);
     } catch (error) {
       if (error instanceof OpError && error.code === 'AlreadyExists') await this.#drop();
       throw error;

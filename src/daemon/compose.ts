@@ -19,6 +19,7 @@ import type { Snapshotter } from '../snapshotters/snapshotter.ts';
 import { TreeSnapshotter } from '../snapshotters/tree-snapshotter.ts';
 import type { DaemonConfig, SnapshotterConfig } from './config.ts';
 import { layerBlobs } from './layer-blobs.ts';
+import { openNamespaced, type Namespaced, type Nouns } from './namespaced.ts';
 import { claimSnapshotterRoot, markRoot, openRoot } from './root.ts';
 
 /** A snapshotter of the config: open, or the reason why it is not. */
@@ -38,6 +39,8 @@ export interface Stores extends AsyncDisposable {
   readonly applier: Applier;
   readonly comparer: Comparer;
   readonly snapshotters: readonly SnapshotterInstance[];
+  /** Of a standalone socket, where content and snapshotters are seen from a request's namespace. */
+  readonly nouns: Nouns | undefined;
   /**
    * The snapshotter that a request names.
    * @throws OpError InvalidArgument unknown name; FailedPrecondition configured but not available
@@ -76,7 +79,7 @@ export async function compose(
   const clock = new SystemClock();
   const linux = createLinux();
 
-  const root = await openRoot(config.root);
+  const root = await openRoot(config.root, config.standalone ? 'standalone' : 'plugin');
   const jobs = undo.use(createFileJobs({ workerEntry: workers.files }));
   const contentRoot = join(config.root, 'content');
   const metadata = undo.use(
@@ -92,7 +95,10 @@ export async function compose(
     await LocalContentStore.open(contentRoot, { metadata, jobs, clock, warn }),
   );
 
-  const blobs = undo.use(layerBlobs(content, config.containerdAddress, clock));
+  const dependencies = { linux, jobs, warn, metadata, clock };
+  const namespaced =
+    config.standalone && (await openNamespaced(content, config.standalone.sharing, dependencies));
+  const blobs = undo.use(namespaced?.blobs ?? layerBlobs(content, config.containerdAddress, clock));
   const workerEntry = workers.layers;
   const applier = undo.use(new ThreadedApplier({ workerEntry, limits: config.layers, blobs }));
   const comparer = undo.use(new ThreadedComparer({ workerEntry, blobs }));
@@ -101,19 +107,15 @@ export async function compose(
   const recoveries = [content.recovered];
   for (const instance of config.snapshotters.values()) {
     try {
-      const opened = await openSnapshotter(instance, root.uuid, {
-        linux,
-        jobs,
+      const opened = await openSnapshotter(instance, root.uuid, namespaced, {
+        ...dependencies,
         rebaser: applier,
-        warn,
-        metadata,
-        clock,
       });
       snapshotters.push(opened.instance);
       recoveries.push(undo.use(opened.snapshotter).recovered);
     } catch (error) {
       // Started by flags there is only this one; otherwise the others go on and requests say why.
-      if (!(error instanceof OpError) || config.anyName) throw error;
+      if (!(error instanceof OpError) || config.byFlags) throw error;
       log.error(
         { snapshotter: instance.name, error: error.message },
         'snapshotter is not available',
@@ -125,11 +127,12 @@ export async function compose(
   const parts = undo.move();
   return {
     uuid: root.uuid,
-    content,
+    content: namespaced?.content ?? content,
     contentRoot,
     applier,
     comparer,
     snapshotters,
+    nouns: namespaced?.nouns,
     snapshotter: resolver(snapshotters, config.anyName),
     recovered: Promise.all(recoveries).then(() => undefined),
     [Symbol.asyncDispose]: () => parts.disposeAsync(),
@@ -144,6 +147,7 @@ interface SnapshotterDependencies extends DriverDependencies {
 async function openSnapshotter(
   config: SnapshotterConfig,
   uuid: string,
+  namespaced: Namespaced | undefined,
   dependencies: SnapshotterDependencies,
 ): Promise<{ instance: SnapshotterInstance; snapshotter: TreeSnapshotter }> {
   const { name, root, durability, table } = config;
@@ -154,9 +158,11 @@ async function openSnapshotter(
     dependencies.metadata,
   );
   const driver = await factory.open({ root, durability, table }, dependencies);
-  const snapshotter = await TreeSnapshotter.open(name, { ...dependencies, driver });
+  const tree = await TreeSnapshotter.open(name, { ...dependencies, driver });
+  const snapshotter = namespaced?.snapshotter(name, tree) ?? tree;
   const capabilities = factory.capabilities(table);
-  return { snapshotter, instance: { config, snapshotter, capabilities, error: undefined } };
+  const instance = { config, snapshotter, capabilities, error: undefined };
+  return { snapshotter: tree, instance };
 }
 
 /** @throws OpError InvalidArgument */

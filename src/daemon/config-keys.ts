@@ -18,15 +18,18 @@ export const DEFAULT_CONFIG_FILE = '/etc/ballast/config.toml';
 export const DEFAULTS = {
   root: '/var/lib/ballast',
   pluginSocket: '/run/ballast/plugin.sock',
+  standaloneSocket: '/run/ballast/standalone.sock',
   pluginMode: 0o660,
   pluginUid: 0,
   pluginGid: 0,
+  sharing: 'shared',
   durability: 'full',
   logLevel: 'info',
   logFormat: 'auto',
 } as const;
 
 export const DURABILITIES = ['full', 'metadata'] as const;
+export const SHARINGS = ['shared', 'isolated'] as const;
 export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const;
 export const LOG_FORMATS = ['auto', 'json', 'journal', 'text'] as const;
 
@@ -78,11 +81,50 @@ export const CONFIG_KEYS: readonly ConfigKey[] = [
     description: 'The group that owns it.',
   },
   {
+    key: 'standalone',
+    type: 'table',
+    default: undefined,
+    description:
+      'In the place of `[plugin]`: a socket for clients of containerd, without a containerd (docs/standalone.md). Snapshotters then have the names that those clients ask for, as `overlayfs`.',
+  },
+  {
+    key: 'standalone.socket',
+    type: 'path',
+    default: `"${DEFAULTS.standaloneSocket}"`,
+    description: 'Its path.',
+  },
+  {
+    key: 'standalone.mode',
+    type: 'mode',
+    default: '"0660"',
+    description: 'Its permission bits, in octal.',
+  },
+  {
+    key: 'standalone.uid',
+    type: 'id',
+    default: String(DEFAULTS.pluginUid),
+    description: 'The user who owns it.',
+  },
+  {
+    key: 'standalone.gid',
+    type: 'id',
+    default: String(DEFAULTS.pluginGid),
+    description: 'The group that owns it.',
+  },
+  {
+    key: 'standalone.content_sharing',
+    type: 'one of',
+    choices: SHARINGS,
+    default: `"${DEFAULTS.sharing}"`,
+    description:
+      '`shared`: a namespace may take up a blob that another one wrote, by its digest alone. `isolated`: it must send the bytes, unless a namespace that has the blob carries the label `containerd.io/namespace.shareable=true`.',
+  },
+  {
     key: 'snapshotter.NAME',
     type: 'table',
     default: undefined,
     description:
-      "One snapshotter; NAME is what containerd's config calls it. It can be none of containerd's own names (`overlayfs`, `native`, `btrfs`, …). A driver can have several, each with a root of its own.",
+      "One snapshotter; NAME is what containerd's config calls it. With `[plugin]` it can be none of containerd's own names (`overlayfs`, `native`, `btrfs`, …). A driver can have several, each with a root of its own.",
   },
   {
     key: 'snapshotter.NAME.driver',

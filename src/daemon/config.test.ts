@@ -58,7 +58,9 @@ format = "json"
     containerdAddress: '/run/containerd/containerd.sock',
     plugin: { socket: '/run/ballast/other.sock', mode: 0o600, uid: 7, gid: 8 },
     layers: { ...TAR_LIMITS, entriesMax: 1000, fileBytesMax: 1_000_000 },
+    standalone: undefined,
     anyName: false,
+    byFlags: false,
     log: { level: 'debug', format: 'json' },
     snapshotters: new Map([
       [
@@ -92,7 +94,9 @@ test('an empty file is a config of defaults', () => {
     plugin: { socket: '/run/ballast/plugin.sock', mode: 0o660, uid: 0, gid: 0 },
     layers: TAR_LIMITS,
     snapshotters: new Map(),
+    standalone: undefined,
     anyName: false,
+    byFlags: false,
     log: { level: 'info', format: 'auto' },
   });
 });
@@ -106,6 +110,16 @@ test.for<[string, string, RegExp]>([
     /toml:1: .*did you mean snapshotter/,
   ],
   ['a key of Object.prototype', '[plugin]\n__proto__ = 1', /toml:2: plugin\.__proto__ is no key/],
+  [
+    'both kinds of socket',
+    '[plugin]\n[standalone]\n',
+    /toml:2: standalone cannot share its stores with a plugin socket/,
+  ],
+  [
+    "containerd's address beside a standalone socket",
+    'containerd_address = "/c.sock"\n[standalone]\n',
+    /toml:1: containerd_address is for a plugin socket/,
+  ],
   ['a relative root', 'root = "var"', /toml:1: root is "var", must be an absolute path/],
   ['a colon in a root', 'root = "/a:b"', /":" has a meaning in overlay/],
   [

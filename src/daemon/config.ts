@@ -5,9 +5,17 @@ import { parse, TomlError } from 'smol-toml';
 
 import { messageOf, OpError, quote } from '../base/errors.ts';
 import type { LogLevel } from '../base/log.ts';
+import type { Sharing } from '../content/namespaced-store.ts';
 import { TAR_LIMITS, type TarLimits } from '../diff/apply/limits.ts';
 import type { ConfigTable, DriverFactory, Durability } from '../snapshotters/driver.ts';
-import { DEFAULTS, DURABILITIES, keysBelow, LOG_FORMATS, LOG_LEVELS } from './config-keys.ts';
+import {
+  DEFAULTS,
+  DURABILITIES,
+  keysBelow,
+  LOG_FORMATS,
+  LOG_LEVELS,
+  SHARINGS,
+} from './config-keys.ts';
 import { ConfigSection, type NameOfValue, nearest } from './config-section.ts';
 import { TomlLines } from './toml-lines.ts';
 
@@ -18,16 +26,20 @@ export interface LogConfig {
   readonly format: LogFormat;
 }
 
-/** The socket for containerd's proxy_plugins, and what it looks like in the file system. */
-export interface PluginSocketConfig {
+/** A socket, and what it looks like in the file system. */
+interface SocketConfig {
   readonly socket: string;
   readonly mode: number;
   readonly uid: number;
   readonly gid: number;
 }
 
+export interface StandaloneConfig extends SocketConfig {
+  readonly sharing: Sharing;
+}
+
 export interface SnapshotterConfig {
-  /** What containerd's config calls it. */
+  /** What containerd's config, or a client of the standalone socket, calls it. */
   readonly name: string;
   readonly driver: string;
   readonly durability: Durability;
@@ -40,11 +52,16 @@ export interface SnapshotterConfig {
 export interface DaemonConfig {
   readonly root: string;
   readonly containerdAddress: string | undefined;
-  readonly plugin: PluginSocketConfig;
+  /** For containerd's proxy_plugins; not served where there is a standalone socket. */
+  readonly plugin: SocketConfig;
+  /** For clients of containerd, without a containerd: then it owns the root alone. */
+  readonly standalone: StandaloneConfig | undefined;
   readonly layers: TarLimits;
   readonly snapshotters: ReadonlyMap<string, SnapshotterConfig>;
   /** The only snapshotter answers whatever name a request carries: a start by flags, without a file. */
   readonly anyName: boolean;
+  /** Without a file: the one snapshotter must work. */
+  readonly byFlags: boolean;
   readonly log: LogConfig;
 }
 
@@ -54,7 +71,9 @@ export interface LogFlags {
 }
 
 export interface ServeFlags {
-  readonly socket: string;
+  /** The plugin socket, or else `standalone` is given. */
+  readonly socket?: string | undefined;
+  readonly standalone?: string | undefined;
   readonly root: string;
   readonly snapshotter?: string | undefined;
   readonly durability?: string | undefined;
@@ -122,7 +141,8 @@ export function parseConfig(
 }
 
 /**
- * The config of `serve --socket PATH --root DIR`: content and one driver for every name.
+ * The config of `serve --socket PATH --root DIR`: content and one driver for every name; and of
+ * `serve --standalone PATH --root DIR`, where the driver has the name that containerd's own has.
  * @throws OpError InvalidArgument naming the flag
  */
 export function configFromFlags(
@@ -131,17 +151,20 @@ export function configFromFlags(
 ): DaemonConfig {
   const asked = flags.snapshotter ?? 'overlayfs';
   const driver = asked === 'overlayfs' ? 'overlay' : asked;
+  const { socket, standalone } = flags;
+  const owner = { uid: process.getuid?.(), gid: process.getgid?.() };
+  // The name that the default config gives it: what was stored is found when a file takes over.
+  const own = driver === 'overlay' ? 'overlayfs' : driver;
+  const name = standalone === undefined ? `ballast-${driver}` : own;
   const table = {
     root: resolve(flags.root),
     containerd_address: flags.containerd === undefined ? undefined : resolve(flags.containerd),
-    plugin: { socket: resolve(flags.socket), uid: process.getuid?.(), gid: process.getgid?.() },
-    snapshotter: {
-      // The name that the default config gives it: what was stored is found when a file takes over.
-      [`ballast-${driver}`]: { driver, durability: flags.durability },
-    },
+    plugin: socket === undefined ? undefined : { socket: resolve(socket), ...owner },
+    standalone: standalone === undefined ? undefined : { socket: resolve(standalone), ...owner },
+    snapshotter: { [name]: { driver, durability: flags.durability } },
   };
   const config = check(new ConfigSection(flagOf, [], table), drivers);
-  return { ...config, anyName: true };
+  return { ...config, anyName: standalone === undefined, byFlags: true };
 }
 
 /** The flag that a value of configFromFlags' table came from. */
@@ -165,6 +188,7 @@ function check(top: ConfigSection, drivers: readonly DriverFactory[]): DaemonCon
   plugin.refuseUnknown(keysBelow('plugin'));
   const log = top.section('log');
   log.refuseUnknown(keysBelow('log'));
+  const standalone = standaloneOf(top);
   return {
     root,
     containerdAddress: top.socket('containerd_address'),
@@ -174,10 +198,41 @@ function check(top: ConfigSection, drivers: readonly DriverFactory[]): DaemonCon
       uid: plugin.id('uid', DEFAULTS.pluginUid),
       gid: plugin.id('gid', DEFAULTS.pluginGid),
     },
+    standalone,
     layers: layersOf(top.section('layers')),
-    snapshotters: snapshottersOf(top.section('snapshotter'), root, drivers),
+    snapshotters: snapshottersOf(top.section('snapshotter'), root, {
+      drivers,
+      namesOfContainerd: standalone !== undefined,
+    }),
     anyName: false,
+    byFlags: false,
     log: logOf(log, { level: DEFAULTS.logLevel, format: DEFAULTS.logFormat }),
+  };
+}
+
+/** Two owners of one store would collect each other's data: one root has one kind of socket. */
+function standaloneOf(top: ConfigSection): StandaloneConfig | undefined {
+  if (!top.keys().includes('standalone')) return undefined;
+  if (top.keys().includes('plugin')) {
+    throw top.fail(
+      'standalone',
+      'cannot share its stores with a plugin socket: leave [plugin] out, or give each a daemon and a root of its own',
+    );
+  }
+  if (top.keys().includes('containerd_address')) {
+    throw top.fail(
+      'containerd_address',
+      'is for a plugin socket: a standalone one needs no containerd',
+    );
+  }
+  const section = top.section('standalone');
+  section.refuseUnknown(keysBelow('standalone'));
+  return {
+    socket: section.socket('socket') ?? DEFAULTS.standaloneSocket,
+    mode: section.mode('mode', DEFAULTS.pluginMode),
+    uid: section.id('uid', DEFAULTS.pluginUid),
+    gid: section.id('gid', DEFAULTS.pluginGid),
+    sharing: section.choice('content_sharing', SHARINGS, DEFAULTS.sharing),
   };
 }
 
@@ -210,12 +265,13 @@ function parseToml(text: string, file: string): object {
 function snapshottersOf(
   all: ConfigSection,
   root: string,
-  drivers: readonly DriverFactory[],
+  { drivers, namesOfContainerd }: { drivers: readonly DriverFactory[]; namesOfContainerd: boolean },
 ): ReadonlyMap<string, SnapshotterConfig> {
   const made = new Map<string, SnapshotterConfig>();
   for (const name of all.keys()) {
     const section = all.section(name);
     const driver = driverOf(section, drivers);
+    if (!namesOfContainerd) refuseContainerdsName(all, name);
     checkName(all, name);
     const snapshotter = snapshotterOf(section, name, root, driver);
     checkRoot(section, snapshotter, root, made);
@@ -224,7 +280,7 @@ function snapshottersOf(
   return made;
 }
 
-function checkName(all: ConfigSection, name: string): void {
+function refuseContainerdsName(all: ConfigSection, name: string): void {
   if (BUILT_IN_NAMES.has(name)) {
     throw all.fail(
       name,
@@ -237,6 +293,9 @@ function checkName(all: ConfigSection, name: string): void {
       'has the name that our content store carries in containerd; choose another',
     );
   }
+}
+
+function checkName(all: ConfigSection, name: string): void {
   if (!/^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$/.test(name) || name.length > 76) {
     throw all.fail(
       name,

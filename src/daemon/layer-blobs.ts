@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { Clock } from '../base/clock.ts';
 import type { RequestContext } from '../base/context.ts';
 import { isOpError, OpError } from '../base/errors.ts';
+import type { ContentStore } from '../content/content.ts';
 import type { LocalContentStore } from '../content/local-store.ts';
 import type { BlobSources } from '../diff/apply/threaded-applier.ts';
 import type { BlobTarget, BlobTargets } from '../diff/compare/threaded-comparer.ts';
@@ -41,6 +42,16 @@ export function layerBlobs(
     [Symbol.dispose]: () => containerd?.[Symbol.dispose](),
   };
 }
+
+/** On a standalone socket: those that a request's namespace sees, kept by the request's own lease. */
+export const namespacedBlobs = (own: LocalContentStore, content: ContentStore): LayerBlobs => ({
+  sourceOf: async (ctx, { digest }) => {
+    await content.info(ctx, digest);
+    return { path: own.pathOf(digest) };
+  },
+  targetFor: async (ctx) => ({ content, ctx, release: async () => undefined }),
+  [Symbol.dispose]: () => undefined,
+});
 
 /** Nobody has a reference to the blob yet, and containerd does not tell us its caller's lease. */
 async function leasedTarget(

@@ -5,8 +5,11 @@ import { pathExists } from 'fs-extra/esm';
 import { isOpError, messageOf, OpError } from '../base/errors.ts';
 import type { MetadataStore } from '../metadata/metadata.ts';
 
-/** Raised whenever an older ballast could no longer read what we write (docs/storage-format.md). */
-export const FORMAT = 2;
+/**
+ * By kind of root; raised whenever an older ballast could no longer read what we write
+ * (docs/storage-format.md). One that knows plugin sockets only must not take a standalone root for its.
+ */
+const FORMATS = { plugin: 2, standalone: 3 } as const satisfies Record<RootKind, number>;
 const MARKER = 'ballast.json';
 
 interface Marker {
@@ -15,21 +18,26 @@ interface Marker {
   readonly uuid: string;
   readonly snapshotter?: string;
   readonly driver?: string;
+  /** Whose stores are in it; two owners of one store would collect each other's data. */
+  readonly kind?: 'standalone';
 }
+
+export type RootKind = 'plugin' | 'standalone';
 
 export interface Root {
   readonly uuid: string;
   readonly format: number;
+  readonly kind: RootKind;
   /** Whether a daemon has stored here before. */
   readonly used: boolean;
 }
 
 /**
  * Looks whether `root` is ours to use, without writing into it.
- * @throws OpError FailedPrecondition not writable, or written by a newer version; DataLoss stores
- * without their metadata
+ * @throws OpError FailedPrecondition not writable, of the other kind, or written by a newer version;
+ * DataLoss stores without their metadata
  */
-export async function openRoot(root: string): Promise<Root> {
+export async function openRoot(root: string, kind: RootKind): Promise<Root> {
   try {
     await ensureFolder(root, 0o711);
     await access(root, constants.W_OK);
@@ -37,22 +45,33 @@ export async function openRoot(root: string): Promise<Root> {
     throw new OpError('FailedPrecondition', `root ${root} cannot be written: ${messageOf(error)}`);
   }
   const marker = await readMarker(root);
-  if (marker !== undefined) return { ...marker, used: true };
+  if (marker !== undefined) {
+    const found = marker.kind ?? 'plugin';
+    if (found !== kind) {
+      throw new OpError(
+        'FailedPrecondition',
+        `root ${root} holds the stores of a ${found} socket, which a ${kind} socket cannot share: choose another root`,
+      );
+    }
+    return { ...marker, kind, used: true };
+  }
   if ((await pathExists(join(root, 'content'))) && !(await pathExists(join(root, 'metadata')))) {
     throw new OpError(
       'DataLoss',
       `root ${root} holds content but neither ${MARKER} nor metadata: restore them from a copy, or move the root away to start empty`,
     );
   }
-  return { uuid: randomUUID(), format: FORMAT, used: false };
+  return { uuid: randomUUID(), format: 0, kind, used: false };
 }
 
 /**
  * After the metadata store was made, before it is written to: from here on a root without it is a
  * damaged one, and older ballasts, which do not know all of our format, refuse it.
  */
-export async function markRoot(root: string, { uuid, format, used }: Root): Promise<void> {
-  if (!used || format < FORMAT) await writeMarker(root, { format: FORMAT, uuid });
+export async function markRoot(root: string, { uuid, format, kind }: Root): Promise<void> {
+  if (format >= FORMATS[kind]) return;
+  const marker = { format: FORMATS[kind], uuid };
+  await writeMarker(root, kind === 'standalone' ? { ...marker, kind } : marker);
 }
 
 export interface Claim {
@@ -95,7 +114,7 @@ export async function claimSnapshotterRoot(claim: Claim, metadata: MetadataStore
     if (claimed) return;
   }
   try {
-    await writeMarker(root, { format: FORMAT, uuid, snapshotter, driver });
+    await writeMarker(root, { format: FORMATS.plugin, uuid, snapshotter, driver });
   } catch (error) {
     throw refuse(`cannot be written: ${messageOf(error)}`);
   }
@@ -114,10 +133,11 @@ async function readMarker(root: string): Promise<Marker | undefined> {
   const marker = parseMarker(text);
   if (marker === undefined)
     throw new OpError('DataLoss', `${path} is damaged: restore it from a copy`);
-  if (marker.format > FORMAT) {
+  const known = FORMATS[marker.kind ?? 'plugin'];
+  if (marker.format > known) {
     throw new OpError(
       'FailedPrecondition',
-      `${path}: written by a newer ballast (format ${marker.format}, this one knows ${FORMAT}): use that version`,
+      `${path}: written by a newer ballast (format ${marker.format}, this one knows ${known}): use that version`,
     );
   }
   return marker;
@@ -131,13 +151,16 @@ function parseMarker(text: string): Marker | undefined {
     return undefined;
   }
   if (typeof value !== 'object' || value === null) return undefined;
-  const { format, uuid, snapshotter, driver } = value as Partial<Record<keyof Marker, unknown>>;
+  const { format, uuid, snapshotter, driver, kind } = value as Partial<
+    Record<keyof Marker, unknown>
+  >;
   if (typeof format !== 'number' || typeof uuid !== 'string') return undefined;
   return {
     format,
     uuid,
     ...(typeof snapshotter === 'string' ? { snapshotter } : {}),
     ...(typeof driver === 'string' ? { driver } : {}),
+    ...(kind === 'standalone' ? { kind } : {}),
   };
 }
 

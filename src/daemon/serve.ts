@@ -9,13 +9,13 @@ import type { DaemonConfig } from './config.ts';
 import { inheritedSockets } from './listen-fds.ts';
 import { Notifier } from './notify.ts';
 import { inherit, listen } from './plugin-socket.ts';
-import { PLUGIN_SERVICES, pluginServices } from './services.ts';
+import { namesOf, servicesOf } from './services.ts';
 
 /** How long running calls may take to finish after SIGTERM; systemd gives up after 90 s. */
 const DRAIN_MS = 30_000;
 
 /**
- * Runs the daemon until SIGTERM or SIGINT. Its socket exists first, and greets: containerd gives a server
+ * Runs the daemon until SIGTERM or SIGINT. Its socket, of either kind, exists first, and greets: containerd gives a server
  * one second for that. Calls wait until the records are read, changes for start-up's look at the disk.
  * @throws OpError with one line for the operator when it cannot start
  */
@@ -44,7 +44,7 @@ export async function serve(config: DaemonConfig, log: Log, workers: WorkerPaths
   const attach = (socket: Server): void => server.attach(socket);
   const [inherited] = inheritedSockets(process.env);
   const socket = await (inherited === undefined
-    ? listen(config.plugin, attach)
+    ? listen(config.standalone ?? config.plugin, attach)
     : inherit(inherited.fd, attach));
   let stores: Stores;
   try {
@@ -61,13 +61,13 @@ export async function serve(config: DaemonConfig, log: Log, workers: WorkerPaths
     (error: unknown) =>
       die(new Error(`start-up could not compare records and disk: ${messageOf(error)}`)),
   );
-  const health = new Health(PLUGIN_SERVICES);
-  server.serve(pluginServices(stores, health));
+  const health = new Health(namesOf(stores));
+  server.serve(servicesOf(stores, health));
   const notifier = new Notifier(process.env);
   notifier.ready();
   log.info(
     {
-      socket: config.plugin.socket,
+      socket: (config.standalone ?? config.plugin).socket,
       root: config.root,
       snapshotters: [...config.snapshotters.keys()],
     },

@@ -1,16 +1,22 @@
 import type { Service } from '../grpc/service.ts';
+import { containersService } from '../grpc/services/containers.ts';
 import { contentService } from '../grpc/services/content.ts';
 import { diffService } from '../grpc/services/diff.ts';
+import { eventsService } from '../grpc/services/events.ts';
 import { healthService, type Health } from '../grpc/services/health.ts';
+import { imagesService } from '../grpc/services/images.ts';
 import { introspectionService, type PluginInfo } from '../grpc/services/introspection.ts';
+import { leasesService } from '../grpc/services/leases.ts';
+import { namespacesService } from '../grpc/services/namespaces.ts';
 import { reflectionServices } from '../grpc/services/reflection.ts';
 import { snapshotsService } from '../grpc/services/snapshots.ts';
 import { versionService } from '../grpc/services/version.ts';
 import { VERSION } from '../version.ts';
 import type { SnapshotterInstance, Stores } from './compose.ts';
+import type { Nouns } from './namespaced.ts';
 
-/** What the plugin socket serves, beside health and reflection. */
-export const PLUGIN_SERVICES: readonly string[] = [
+/** What a plugin socket serves, beside health and reflection. */
+const PLUGIN_SERVICES: readonly string[] = [
   'containerd.services.content.v1.Content',
   'containerd.services.snapshots.v1.Snapshots',
   'containerd.services.diff.v1.Diff',
@@ -18,7 +24,20 @@ export const PLUGIN_SERVICES: readonly string[] = [
   'containerd.services.version.v1.Version',
 ];
 
-export function pluginServices(stores: Stores, health: Health): readonly Service[] {
+/** What a standalone socket serves besides. */
+const NOUN_SERVICES: readonly string[] = [
+  'containerd.services.namespaces.v1.Namespaces',
+  'containerd.services.images.v1.Images',
+  'containerd.services.leases.v1.Leases',
+  'containerd.services.containers.v1.Containers',
+  'containerd.services.events.v1.Events',
+];
+
+/** The services of a socket over these stores, by name. */
+export const namesOf = ({ nouns }: Pick<Stores, 'nouns'>): readonly string[] =>
+  nouns === undefined ? PLUGIN_SERVICES : [...PLUGIN_SERVICES, ...NOUN_SERVICES];
+
+export function servicesOf(stores: Stores, health: Health): readonly Service[] {
   const plugins = [
     contentPlugin(stores),
     DIFF_PLUGIN,
@@ -30,10 +49,19 @@ export function pluginServices(stores: Stores, health: Health): readonly Service
     diffService(stores.applier, stores.comparer),
     introspectionService({ uuid: stores.uuid, plugins: () => plugins }),
     versionService({ version: VERSION, revision: '' }),
+    ...(stores.nouns === undefined ? [] : nounServices(stores.nouns)),
     healthService(health),
-    ...reflectionServices([...PLUGIN_SERVICES, 'grpc.health.v1.Health']),
+    ...reflectionServices([...namesOf(stores), 'grpc.health.v1.Health']),
   ];
 }
+
+const nounServices = (nouns: Nouns): readonly Service[] => [
+  namespacesService(nouns.namespaces),
+  imagesService(nouns.images),
+  leasesService(nouns.leases),
+  containersService(nouns.containers),
+  eventsService(nouns.events),
+];
 
 const contentPlugin = ({ contentRoot }: Stores): PluginInfo => ({
   type: 'io.containerd.content.v1',

@@ -11,6 +11,12 @@ export interface WriteTx {
   onRollback(undo: () => void): void;
 }
 
+/**
+ * What a caller adds to the batch of a change: records that are there with it or not at all.
+ * @returns takes it back in a later batch, should the change fail after its batch was written
+ */
+export type Along = (tx: WriteTx) => (tx: WriteTx) => void;
+
 export interface UpdateOptions {
   /** The change gives space back: it may use the reserve when the disk is full. */
   readonly frees?: boolean;

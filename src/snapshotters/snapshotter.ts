@@ -1,5 +1,6 @@
 import type { RequestContext } from '../base/context.ts';
 import type { Labels } from '../base/labels.ts';
+import type { Along } from '../metadata/metadata.ts';
 
 export type Kind = 'view' | 'active' | 'committed';
 
@@ -31,6 +32,7 @@ export interface Info {
  * containerd's ten verbs over one tree of snapshots. Active and view snapshots are named by their key,
  * committed ones by their name; all share one name space. Names are arbitrary text and never part of
  * a path. `../shared/contract/CONTRACT.md` section 3 has every code; the ones below are all OpErrors.
+ * `along` is for a decorator's own records: they share the batch of the snapshot's.
  */
 export interface Snapshotter extends AsyncDisposable {
   /** @throws NotFound */
@@ -56,8 +58,15 @@ export interface Snapshotter extends AsyncDisposable {
     key: string,
     parent: string,
     labels: Labels,
+    along?: Along,
   ): Promise<readonly Mount[]>;
-  view(ctx: RequestContext, key: string, parent: string, labels: Labels): Promise<readonly Mount[]>;
+  view(
+    ctx: RequestContext,
+    key: string,
+    parent: string,
+    labels: Labels,
+    along?: Along,
+  ): Promise<readonly Mount[]>;
   /**
    * Durable when it resolves: neither the snapshot nor a byte of its files is lost by a power cut
    * (with `durability = "metadata"`: the snapshot only). A parent may be given only where the active
@@ -71,9 +80,10 @@ export interface Snapshotter extends AsyncDisposable {
     key: string,
     labels: Labels,
     parent: string,
+    along?: Along,
   ): Promise<void>;
   /** The key is free when it resolves; the directory goes later. @throws NotFound; FailedPrecondition with children */
-  remove(ctx: RequestContext, key: string): Promise<void>;
+  remove(ctx: RequestContext, key: string, along?: Along): Promise<void>;
   /** Everything that matches any of the filters. @throws InvalidArgument */
   walk(ctx: RequestContext, filters: readonly string[]): AsyncIterable<Info>;
   /** Resolves when the directories of all that was removed before the call are gone. */

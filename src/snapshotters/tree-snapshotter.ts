@@ -6,7 +6,7 @@ import { updateLabels } from '../base/fieldpaths.ts';
 import { compileFilters, adaptSnapshot } from '../base/filters.ts';
 import { withoutEmptyLabels, type Labels } from '../base/labels.ts';
 import { KeyedLocks } from '../base/locks.ts';
-import type { MetadataStore } from '../metadata/metadata.ts';
+import type { Along, MetadataStore } from '../metadata/metadata.ts';
 import type { SnapshotDriver, SnapshotNode } from './driver.ts';
 import { LateUsage } from './late-usage.ts';
 import { recover } from './recover.ts';
@@ -62,6 +62,12 @@ export class TreeSnapshotter implements Snapshotter {
       await SnapshotTree.load(dependencies.metadata, instance),
       dependencies,
     );
+  }
+
+  /** Whether there is any snapshot with a name that begins so. */
+  anyBelow(prefix: string): boolean {
+    for (const { name } of this.#tree.all()) if (name.startsWith(prefix)) return true;
+    return false;
   }
 
   /** Resolves when start-up's comparison of tree and disk is done. */
@@ -122,8 +128,9 @@ export class TreeSnapshotter implements Snapshotter {
     key: string,
     parent: string,
     labels: Labels,
+    along?: Along,
   ): Promise<readonly Mount[]> {
-    return this.#create('active', key, parent, labels);
+    return this.#create('active', key, parent, labels, along);
   }
 
   view(
@@ -131,16 +138,19 @@ export class TreeSnapshotter implements Snapshotter {
     key: string,
     parent: string,
     labels: Labels,
+    along?: Along,
   ): Promise<readonly Mount[]> {
-    return this.#create('view', key, parent, labels);
+    return this.#create('view', key, parent, labels, along);
   }
 
+  // oxlint-disable-next-line max-params -- those of containerd's Commit, and the hook
   async commit(
     ctx: RequestContext,
     name: string,
     key: string,
     labels: Labels,
     parent: string,
+    along?: Along,
   ): Promise<void> {
     requireName(name);
     await this.#recovered;
@@ -164,13 +174,14 @@ export class TreeSnapshotter implements Snapshotter {
           updatedAt: now,
           usage,
         });
+        along?.(tx);
       });
       this.#driver.committed?.(nodeOf(snapshot));
       if (usage === undefined) this.#lateUsage.begin(snapshot);
     });
   }
 
-  async remove(ctx: RequestContext, key: string): Promise<void> {
+  async remove(ctx: RequestContext, key: string, along?: Along): Promise<void> {
     await this.#recovered;
     await this.#locks.with([key], async () => {
       const id = await this.#metadata.update(
@@ -178,6 +189,7 @@ export class TreeSnapshotter implements Snapshotter {
           const snapshot = this.#tree.get(key);
           if (snapshot.children > 0) throw this.#stillHasChildren(snapshot);
           this.#tree.remove(tx, snapshot);
+          along?.(tx);
           return snapshot.id;
         },
         { frees: true },
@@ -213,6 +225,7 @@ export class TreeSnapshotter implements Snapshotter {
     key: string,
     parentName: string,
     labels: Labels,
+    along: Along | undefined,
   ): Promise<readonly Mount[]> {
     requireName(key);
     await this.#recovered;
@@ -233,21 +246,35 @@ export class TreeSnapshotter implements Snapshotter {
         children: 0,
       };
       const node = nodeOf(snapshot);
-      await this.#makeAndRecord(snapshot, node);
+      await this.#makeAndRecord(snapshot, node, along);
       return this.#driver.mounts(node);
     });
   }
 
   /** Both or neither. */
-  async #makeAndRecord(snapshot: Snapshot, node: SnapshotNode): Promise<void> {
-    const record = (): Promise<void> => this.#metadata.update((tx) => this.#tree.add(tx, snapshot));
+  async #makeAndRecord(
+    snapshot: Snapshot,
+    node: SnapshotNode,
+    along: Along | undefined,
+  ): Promise<void> {
+    const record = (): Promise<ReturnType<Along> | undefined> =>
+      this.#metadata.update((tx) => {
+        this.#tree.add(tx, snapshot);
+        return along?.(tx);
+      });
     const making = this.#driver.create(node);
     const recording = this.#driver.repairsWhole(node) ? record() : making.then(record);
     const [made, recorded] = await Promise.allSettled([making, recording]);
     if (made.status === 'fulfilled' && recorded.status === 'fulfilled') return;
     if (recorded.status === 'fulfilled') {
       const added = this.#tree.get(snapshot.name);
-      await this.#metadata.update((tx) => this.#tree.remove(tx, added), { frees: true });
+      await this.#metadata.update(
+        (tx) => {
+          this.#tree.remove(tx, added);
+          recorded.value?.(tx);
+        },
+        { frees: true },
+      );
     }
     this.#trash.throwAway(node.id);
     throw made.status === 'rejected' ? made.reason : (recorded as PromiseRejectedResult).reason;

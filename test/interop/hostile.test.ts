@@ -79,26 +79,35 @@ async function prune(site: Site): Promise<void> {
   await site.containerd.ctr('content', 'prune', 'references').catch(() => undefined);
 }
 
-/** By a view that containerd knows of: it collects others. */
+/**
+ * By a view that containerd knows of: it collects others. It collects this one too, as nothing refers to it:
+ * what was seen of one that is gone then counts for nothing.
+ */
 async function shownRight(
   { site, snapshotter, judge }: Parts,
   { name, layers }: ImageCase,
 ): Promise<readonly string[]> {
   const view = ['view', '--mounts', name, layers.at(-1)?.chainID ?? ''];
-  let mounts: readonly Mount[];
-  try {
-    mounts = mountsOf(await snapshots(site, snapshotter, ...view));
-  } catch {
-    // Imported, and not unpacked: layers of a type that is none.
-    return judge.ask({ name, root: null, refused: true });
+  for (;;) {
+    let mounts: readonly Mount[];
+    try {
+      mounts = mountsOf(await snapshots(site, snapshotter, ...view));
+    } catch {
+      // Imported, and not unpacked: layers of a type that is none.
+      return judge.ask({ name, root: null, refused: true });
+    }
+    const complaints = await judgedTree(judge, name, mounts);
+    const wasThere = await snapshots(site, snapshotter, 'rm', name).then(
+      () => true,
+      () => false,
+    );
+    if (wasThere || complaints.length === 0) return complaints;
   }
-  try {
-    using shown = showTree(mounts);
-    return await judge.ask({ name, root: shown.path, refused: false });
-  } finally {
-    // A collection may have been faster: nothing refers to the view.
-    await snapshots(site, snapshotter, 'rm', name).catch(() => undefined);
-  }
+}
+
+async function judgedTree(judge: Judge, name: string, mounts: readonly Mount[]) {
+  using shown = showTree(mounts);
+  return await judge.ask({ name, root: shown.path, refused: false });
 }
 
 /** What `ctr snapshots view --mounts` prints. */

@@ -53,9 +53,15 @@ const versionText = ({ version, drivers }: Programs): string =>
 function addServe(program: Command, programs: Programs): void {
   program
     .command('serve')
-    .description("run the daemon: containerd's plugin socket")
+    .description(
+      "run the daemon: containerd's plugin socket, or one for clients without a containerd",
+    )
     .option('--config <file>', `the config file (default: ${programs.defaultConfigFile})`)
     .option('--socket <path>', 'without a config file: the socket to serve on')
+    .option(
+      '--standalone <path>',
+      'without a config file, in the place of --socket: the socket for clients of containerd',
+    )
     .option('--root <dir>', 'without a config file: the folder that holds everything')
     .option('--snapshotter <name>', 'without a config file: overlayfs (default), native or btrfs')
     .addOption(
@@ -70,12 +76,13 @@ function addServe(program: Command, programs: Programs): void {
     .addHelpText(
       'after',
       `
-By flags alone, the one snapshotter answers whatever name a request carries.
+By flags alone, the one snapshotter answers whatever name a request to --socket carries.
 
 Examples:
   ballast serve
   ballast serve --config ./ballast.toml --log-format text
-  ballast serve --socket /tmp/b.sock --root /tmp/b --snapshotter native`,
+  ballast serve --socket /tmp/b.sock --root /tmp/b --snapshotter native
+  ballast serve --standalone /tmp/b.sock --root /tmp/b    then: ctr --address /tmp/b.sock …`,
     )
     .action((options: ServeCommandOptions) =>
       programs.serve(serveRequest(options, programs.defaultConfigFile)),
@@ -90,24 +97,24 @@ interface ServeCommandOptions extends Partial<ServeFlags> {
 
 function serveRequest(options: ServeCommandOptions, defaultConfigFile: string): ServeRequest {
   const log = { level: options.logLevel, format: options.logFormat };
-  const { socket, root, snapshotter, durability, containerd } = options;
-  const given = [socket, root, snapshotter, durability, containerd].some(
+  const { socket, standalone, root, snapshotter, durability, containerd } = options;
+  const given = [socket, standalone, root, snapshotter, durability, containerd].some(
     (value) => value !== undefined,
   );
   if (!given) return { config: options.config ?? defaultConfigFile, log };
   if (options.config !== undefined) {
     throw new OpError(
       'InvalidArgument',
-      'serve: --config says all that --socket, --root, --snapshotter, --durability and --containerd say; give one or the other',
+      'serve: --config says all that --socket, --standalone, --root, --snapshotter, --durability and --containerd say; give one or the other',
     );
   }
-  if (socket === undefined || root === undefined) {
+  if ((socket === undefined) === (standalone === undefined) || root === undefined) {
     throw new OpError(
       'InvalidArgument',
-      'serve: without a config file it needs both --socket PATH and --root DIR',
+      'serve: without a config file it needs --root DIR, and --socket PATH or --standalone PATH',
     );
   }
-  return { flags: { socket, root, snapshotter, durability, containerd }, log };
+  return { flags: { socket, standalone, root, snapshotter, durability, containerd }, log };
 }
 
 function addConfig(program: Command, programs: Programs): void {

@@ -11,7 +11,9 @@ export interface LogFlags {
 }
 
 export interface ServeFlags {
-  readonly socket: string;
+  /** The plugin socket, or else `standalone` is given. */
+  readonly socket: string | undefined;
+  readonly standalone: string | undefined;
   readonly root: string;
   readonly snapshotter: string | undefined;
   readonly durability: string | undefined;
@@ -23,6 +25,7 @@ export interface CheckedConfig {
   readonly root: string;
   readonly containerdAddress: string | undefined;
   readonly plugin: { readonly socket: string };
+  readonly standalone: { readonly socket: string } | undefined;
   readonly snapshotters: ReadonlyMap<string, CheckedSnapshotter>;
 }
 

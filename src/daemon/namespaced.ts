@@ -1,0 +1,63 @@
+import type { Clock } from '../base/clock.ts';
+import type { ContainerStore } from '../containers/container.ts';
+import { LocalContainerStore } from '../containers/store.ts';
+import type { LocalContentStore } from '../content/local-store.ts';
+import { NamespacedContentStore, type Sharing } from '../content/namespaced-store.ts';
+import type { EventExchange } from '../events/event.ts';
+import { LocalEventExchange } from '../events/exchange.ts';
+import type { ImageStore } from '../images/image.ts';
+import { LocalImageStore } from '../images/store.ts';
+import type { LeaseManager } from '../leases/lease.ts';
+import { LocalLeaseManager } from '../leases/store.ts';
+import type { MetadataStore } from '../metadata/metadata.ts';
+import type { NamespaceStore } from '../namespaces/namespace.ts';
+import { LocalNamespaceStore } from '../namespaces/store.ts';
+import { namespacedBlobs, type LayerBlobs } from './layer-blobs.ts';
+import { NamespacedSnapshotter } from '../snapshotters/namespaced-snapshotter.ts';
+import type { Snapshotter } from '../snapshotters/snapshotter.ts';
+import type { TreeSnapshotter } from '../snapshotters/tree-snapshotter.ts';
+
+/** The nouns that only a standalone socket has. */
+export interface Nouns {
+  readonly namespaces: NamespaceStore;
+  readonly images: ImageStore;
+  readonly leases: LeaseManager;
+  readonly containers: ContainerStore;
+  readonly events: EventExchange;
+}
+
+/** What puts namespaces, leases and events around the stores that a plugin socket serves as they are. */
+export interface Namespaced {
+  readonly nouns: Nouns;
+  readonly content: NamespacedContentStore;
+  readonly blobs: LayerBlobs;
+  snapshotter(name: string, backend: TreeSnapshotter): Snapshotter;
+}
+
+interface Dependencies {
+  readonly metadata: MetadataStore;
+  readonly clock: Clock;
+  readonly warn: (fields: Record<string, unknown>, message: string) => void;
+}
+
+/** @param backend its records and the disk were compared */
+export async function openNamespaced(
+  backend: LocalContentStore,
+  sharing: Sharing,
+  dependencies: Dependencies,
+): Promise<Namespaced> {
+  const { metadata, clock, warn } = dependencies;
+  const events = new LocalEventExchange(clock);
+  const namespaces = await LocalNamespaceStore.open({ metadata, events });
+  const leases = await LocalLeaseManager.open({ metadata, namespaces, clock });
+  const books = { metadata, namespaces, leases, events, clock };
+  const images = await LocalImageStore.open(books);
+  const containers = await LocalContainerStore.open(books);
+  const content = await NamespacedContentStore.open(backend, { ...books, sharing, warn });
+  return {
+    nouns: { namespaces, images, leases, containers, events },
+    content,
+    blobs: namespacedBlobs(backend, content),
+    snapshotter: (name, snapshotter) => new NamespacedSnapshotter(name, snapshotter, books),
+  };
+}

@@ -1,0 +1,231 @@
+import { randomBytes } from 'node:crypto';
+import type { Clock } from '../base/clock.ts';
+import type { RequestContext } from '../base/context.ts';
+import { parseDigest } from '../base/digest.ts';
+import { notFound, OpError, quote } from '../base/errors.ts';
+import { adaptLease, compileFilters } from '../base/filters.ts';
+import { requireNamespace } from '../base/identifiers.ts';
+import { checkLabels, withoutEmptyLabels, type Labels } from '../base/labels.ts';
+import type { MetadataStore, WriteTx } from '../metadata/metadata.ts';
+import { create, labelsToRecord, NamespacedRecords } from '../metadata/namespaced-records.ts';
+import type { NamespaceBook } from '../namespaces/namespace.ts';
+import type { Lease, LeaseBook, LeaseManager, Resource } from './lease.ts';
+
+interface LeaseRecord {
+  readonly created: string;
+  readonly labels?: readonly (readonly [string, string])[];
+}
+
+interface Dependencies {
+  readonly metadata: MetadataStore;
+  readonly namespaces: NamespaceBook;
+  readonly clock: Clock;
+}
+
+/**
+ * Leases and what they keep: a record each, as one lease may keep thousands of things. A lease and its
+ * resources go in one batch, so that a crash leaves no resource of a lease that is gone.
+ */
+export class LocalLeaseManager implements LeaseManager, LeaseBook {
+  readonly #leases: NamespacedRecords<Lease>;
+  readonly #resources: LeaseResources;
+  readonly #dependencies: Dependencies;
+
+  private constructor(
+    leases: NamespacedRecords<Lease>,
+    resources: LeaseResources,
+    dependencies: Dependencies,
+  ) {
+    this.#leases = leases;
+    this.#resources = resources;
+    this.#dependencies = dependencies;
+    dependencies.namespaces.addOccupant((name) => (leases.any(name) ? 'leases' : undefined));
+  }
+
+  static async open(dependencies: Dependencies): Promise<LocalLeaseManager> {
+    const { metadata } = dependencies;
+    const leases = await NamespacedRecords.load<Lease>(metadata, 'lease', {
+      encode: ({ createdAt, labels }): LeaseRecord => ({
+        created: String(createdAt),
+        ...labelsToRecord(labels),
+      }),
+      decode: (value, id) => {
+        const record = value as LeaseRecord;
+        return { id, createdAt: BigInt(record.created), labels: new Map(record.labels) };
+      },
+    });
+    return new LocalLeaseManager(leases, await LeaseResources.load(metadata), dependencies);
+  }
+
+  async create(ctx: RequestContext, given: string, labels: Labels): Promise<Lease> {
+    const namespace = requireNamespace(ctx);
+    const { metadata, namespaces, clock } = this.#dependencies;
+    checkLabels(labels);
+    const createdAt = clock.now();
+    const id = given === '' ? `${createdAt}-${randomBytes(3).toString('base64url')}` : given;
+    const lease = { id, createdAt, labels: withoutEmptyLabels(labels) };
+    await create(metadata, (tx) => {
+      namespaces.ensure(tx, namespace);
+      this.#leases.add(tx, namespace, id, lease);
+    });
+    return lease;
+  }
+
+  async delete(ctx: RequestContext, id: string): Promise<void> {
+    const namespace = requireNamespace(ctx);
+    await this.#dependencies.metadata.update(
+      (tx) => {
+        this.#get(namespace, id);
+        this.#leases.delete(tx, namespace, id);
+        this.#resources.deleteAll(tx, namespace, id);
+      },
+      { frees: true },
+    );
+  }
+
+  async list(ctx: RequestContext, filters: readonly string[]): Promise<readonly Lease[]> {
+    const namespace = requireNamespace(ctx);
+    const matches = await compileFilters(filters);
+    return this.#leases.sorted(namespace).filter((lease) => matches(adaptLease(lease)));
+  }
+
+  async addResource(ctx: RequestContext, id: string, resource: Resource): Promise<void> {
+    const namespace = requireNamespace(ctx);
+    await this.#dependencies.metadata.update((tx) => {
+      this.#get(namespace, id);
+      checkResource(resource);
+      this.#resources.add(tx, { namespace, lease: id }, resource);
+    });
+  }
+
+  async deleteResource(ctx: RequestContext, id: string, resource: Resource): Promise<void> {
+    const namespace = requireNamespace(ctx);
+    await this.#dependencies.metadata.update(
+      (tx) => {
+        this.#get(namespace, id);
+        checkResource(resource);
+        this.#resources.delete(tx, { namespace, lease: id }, resource);
+      },
+      { frees: true },
+    );
+  }
+
+  async listResources(ctx: RequestContext, id: string): Promise<readonly Resource[]> {
+    const namespace = requireNamespace(ctx);
+    this.#get(namespace, id);
+    // By type and id, as containerd's are.
+    const all = this.#resources.of({ namespace, lease: id });
+    return all.toSorted((a, b) =>
+      a.type === b.type ? compare(a.id, b.id) : compare(a.type, b.type),
+    );
+  }
+
+  require(ctx: RequestContext): void {
+    if (ctx.leaseId !== undefined) this.#get(requireNamespace(ctx), ctx.leaseId);
+  }
+
+  keep(tx: WriteTx, ctx: RequestContext, resource: Resource): void {
+    if (ctx.leaseId === undefined) return;
+    const namespace = requireNamespace(ctx);
+    this.#get(namespace, ctx.leaseId);
+    this.#resources.add(tx, { namespace, lease: ctx.leaseId }, resource);
+  }
+
+  forget(tx: WriteTx, ctx: RequestContext, resource: Resource): void {
+    if (ctx.leaseId === undefined) return;
+    const namespace = requireNamespace(ctx);
+    this.#resources.delete(tx, { namespace, lease: ctx.leaseId }, resource);
+  }
+
+  /** @throws OpError NotFound */
+  #get(namespace: string, id: string): Lease {
+    const lease = this.#leases.get(namespace, id);
+    if (lease === undefined) throw notFound(`lease ${quote(id)}`);
+    return lease;
+  }
+}
+
+const compare = (a: string, b: string): number => (a < b ? -1 : Number(a > b));
+
+interface LeaseName {
+  readonly namespace: string;
+  readonly lease: string;
+}
+
+const PREFIX = 'leased/';
+
+/** What every lease keeps. Ids are arbitrary text: a key carries all parts as JSON. */
+class LeaseResources {
+  readonly #byLease = new Map<string, Map<string, Resource>>();
+
+  static async load(metadata: MetadataStore): Promise<LeaseResources> {
+    const resources = new LeaseResources();
+    for await (const [key] of metadata.scan(PREFIX)) {
+      // Our own key: as #key made it.
+      const parts = JSON.parse(key.slice(PREFIX.length)) as [string, string, string, string];
+      const [namespace, lease, type, id] = parts;
+      resources.#at({ namespace, lease }).set(key, { type, id });
+    }
+    return resources;
+  }
+
+  of(name: LeaseName): readonly Resource[] {
+    return [...(this.#byLease.get(nameOf(name))?.values() ?? [])];
+  }
+
+  add(tx: WriteTx, name: LeaseName, resource: Resource): void {
+    const key = keyOf(name, resource);
+    const kept = this.#at(name);
+    if (kept.has(key)) return;
+    kept.set(key, resource);
+    tx.put(key, 1);
+    tx.onRollback(() => void this.#unset(name, key));
+  }
+
+  delete(tx: WriteTx, name: LeaseName, resource: Resource): void {
+    const key = keyOf(name, resource);
+    if (!this.#unset(name, key)) return;
+    tx.delete(key);
+    tx.onRollback(() => this.#at(name).set(key, resource));
+  }
+
+  deleteAll(tx: WriteTx, namespace: string, lease: string): void {
+    const name = { namespace, lease };
+    for (const resource of this.of(name)) this.delete(tx, name, resource);
+  }
+
+  #at(name: LeaseName): Map<string, Resource> {
+    const found = this.#byLease.get(nameOf(name));
+    if (found !== undefined) return found;
+    const made = new Map<string, Resource>();
+    this.#byLease.set(nameOf(name), made);
+    return made;
+  }
+
+  #unset(name: LeaseName, key: string): boolean {
+    const kept = this.#byLease.get(nameOf(name));
+    const was = kept?.delete(key) ?? false;
+    if (kept?.size === 0) this.#byLease.delete(nameOf(name));
+    return was;
+  }
+}
+
+const nameOf = ({ namespace, lease }: LeaseName): string => `${namespace}/${lease}`;
+
+const keyOf = ({ namespace, lease }: LeaseName, { type, id }: Resource): string =>
+  PREFIX + JSON.stringify([namespace, lease, type, id]);
+
+/** @throws OpError InvalidArgument; Unimplemented for a type that nobody knows */
+function checkResource({ type, id }: Resource): void {
+  const [noun = '', ...rest] = type.split('/');
+  if (!['content', 'ingests', 'images', 'snapshots'].includes(noun)) {
+    throw new OpError(
+      'Unimplemented',
+      `resource type ${quote(type)}: use content, ingests, images or snapshots/SNAPSHOTTER`,
+    );
+  }
+  if (rest.length !== (noun === 'snapshots' ? 1 : 0)) {
+    throw new OpError('InvalidArgument', `resource type ${quote(type)} has not the right parts`);
+  }
+  if (noun === 'content') parseDigest(id);
+}

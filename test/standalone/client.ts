@@ -1,0 +1,123 @@
+import { join } from 'node:path';
+import type { RequestContext } from '../../src/base/context.ts';
+import { background } from '../../src/base/context.ts';
+import { containerd, google } from '../../src/grpc/gen/wire.js';
+import { Calls, type Decoder, type Encoder } from '../../src/grpc/proxy/calls.ts';
+import { Daemon } from '../support/daemon.ts';
+import { repository } from '../support/temporary.ts';
+
+const { services } = containerd;
+const { Empty } = google.protobuf;
+
+const rpc = <Request, Response>(
+  service: string,
+  method: string,
+  request: Encoder<Request>,
+  response: Decoder<Response>,
+) => ({ path: `/containerd.services.${service}/${method}`, request, response });
+
+const namespaces = services.namespaces.v1;
+const images = services.images.v1;
+const leases = services.leases.v1;
+const containers = services.containers.v1;
+const events = services.events.v1;
+
+/** The calls of the nouns, as a client makes them. */
+export const RPC = {
+  createNamespace: rpc(
+    'namespaces.v1.Namespaces',
+    'Create',
+    namespaces.CreateNamespaceRequest,
+    namespaces.CreateNamespaceResponse,
+  ),
+  updateNamespace: rpc(
+    'namespaces.v1.Namespaces',
+    'Update',
+    namespaces.UpdateNamespaceRequest,
+    namespaces.UpdateNamespaceResponse,
+  ),
+  listNamespaces: rpc(
+    'namespaces.v1.Namespaces',
+    'List',
+    namespaces.ListNamespacesRequest,
+    namespaces.ListNamespacesResponse,
+  ),
+  deleteNamespace: rpc(
+    'namespaces.v1.Namespaces',
+    'Delete',
+    namespaces.DeleteNamespaceRequest,
+    Empty,
+  ),
+  createImage: rpc(
+    'images.v1.Images',
+    'Create',
+    images.CreateImageRequest,
+    images.CreateImageResponse,
+  ),
+  updateImage: rpc(
+    'images.v1.Images',
+    'Update',
+    images.UpdateImageRequest,
+    images.UpdateImageResponse,
+  ),
+  listImages: rpc('images.v1.Images', 'List', images.ListImagesRequest, images.ListImagesResponse),
+  deleteImage: rpc('images.v1.Images', 'Delete', images.DeleteImageRequest, Empty),
+  createLease: rpc('leases.v1.Leases', 'Create', leases.CreateRequest, leases.CreateResponse),
+  listLeases: rpc('leases.v1.Leases', 'List', leases.ListRequest, leases.ListResponse),
+  listResources: rpc(
+    'leases.v1.Leases',
+    'ListResources',
+    leases.ListResourcesRequest,
+    leases.ListResourcesResponse,
+  ),
+  createContainer: rpc(
+    'containers.v1.Containers',
+    'Create',
+    containers.CreateContainerRequest,
+    containers.CreateContainerResponse,
+  ),
+  updateContainer: rpc(
+    'containers.v1.Containers',
+    'Update',
+    containers.UpdateContainerRequest,
+    containers.UpdateContainerResponse,
+  ),
+  listContainers: rpc(
+    'containers.v1.Containers',
+    'List',
+    containers.ListContainersRequest,
+    containers.ListContainersResponse,
+  ),
+  publish: rpc('events.v1.Events', 'Publish', events.PublishRequest, Empty),
+  forward: rpc('events.v1.Events', 'Forward', events.ForwardRequest, Empty),
+  subscribe: rpc(
+    'events.v1.Events',
+    'Subscribe',
+    events.SubscribeRequest,
+    containerd.types.Envelope,
+  ),
+} as const;
+
+/** Starts a ballast alone, with one snapshotter; the caller disposes it. */
+export const startAlone = (root: string, args: readonly string[] = []): Promise<Daemon> =>
+  Daemon.start({
+    root,
+    snapshotter: 'native',
+    command: `${join(repository, 'bin/ballast')} serve --standalone {socket} --root {root} --snapshotter {snapshotter}`,
+    args,
+  });
+
+export const callsOf = ({ socket }: Daemon): Calls => new Calls(socket);
+
+/** A request's headers. */
+export const inside = (namespace: string, leaseId?: string): RequestContext => ({
+  signal: background.signal,
+  namespace,
+  leaseId,
+});
+
+export const TARGET = {
+  mediaType: 'application/vnd.oci.image.manifest.v1+json',
+  digest: `sha256:${'a'.repeat(64)}`,
+  size: 100,
+} as const;

@@ -1,0 +1,124 @@
+// Events reach everyone who listens, in all namespaces, as far as their filters let them.
+import { expect, test } from 'vitest';
+import { NO_LABELS } from '../../src/base/labels.ts';
+import { containerd } from '../../src/grpc/gen/wire.js';
+import type { Calls } from '../../src/grpc/proxy/calls.ts';
+import { temporaryFolder } from '../support/temporary.ts';
+import { callsOf, inside, RPC, startAlone, TARGET } from './client.ts';
+
+type Envelope = InstanceType<typeof containerd.types.Envelope>;
+
+const here = inside('here');
+const event = { type_url: 'some.Type', value: Buffer.from([1, 2, 3]) };
+
+/**
+ * What a listener with these filters hears of `work`, in order. Nothing says that it listens now, so it
+ * is told of a start until it has heard of it, and then of an end.
+ */
+async function heardOf(
+  calls: Calls,
+  filters: readonly string[],
+  work: () => Promise<unknown>,
+): Promise<readonly Envelope[]> {
+  const all = [...filters, 'topic~=|^/mark/|'];
+  const heard: Envelope[] = [];
+  const started = Promise.withResolvers<void>();
+  const listening = (async () => {
+    for await (const envelope of calls.serverStream(here, RPC.subscribe, { filters: all })) {
+      started.resolve();
+      if (envelope.topic === '/mark/end') return;
+      if (envelope.topic !== '/mark/start') heard.push(envelope);
+    }
+  })();
+  let isStarted = false;
+  const begun = Promise.race([started.promise, listening]).finally(() => (isStarted = true));
+  while (!isStarted) await calls.unary(here, RPC.publish, { topic: '/mark/start', event });
+  await begun;
+  await work();
+  await calls.unary(here, RPC.publish, { topic: '/mark/end', event });
+  await listening;
+  return heard;
+}
+
+test('clients publish and forward; who listens gets what passes a filter', async () => {
+  await using root = await temporaryFolder('alone');
+  await using daemon = await startAlone(root.path);
+  using calls = callsOf(daemon);
+  const forwarded = {
+    timestamp: { seconds: 5, nanos: 7 },
+    namespace: 'elsewhere',
+    topic: '/their/own',
+    event,
+  };
+  const heard = await heardOf(calls, ['topic=="/mine/own"', 'namespace==elsewhere'], async () => {
+    await calls.unary(here, RPC.publish, { topic: '/mine/own', event });
+    await calls.unary(here, RPC.publish, { topic: '/mine/other', event });
+    await calls.unary(here, RPC.forward, { envelope: forwarded });
+  });
+  expect(heard).toMatchObject([{ namespace: 'here', topic: '/mine/own', event }, forwarded]);
+});
+
+test('what the daemon does, it tells once it is done, by the names of containerd', async () => {
+  await using root = await temporaryFolder('alone');
+  await using daemon = await startAlone(root.path);
+  using calls = callsOf(daemon);
+  const { content, snapshotter } = daemon.client;
+  const spec = { type_url: 'spec', value: new Uint8Array() };
+  const container = { id: 'c', runtime: { name: 'runc' }, spec };
+  const image = { name: 'image', target: TARGET, labels: { a: 'b' } };
+  const heard = await heardOf(calls, ['topic~=|^/|'], async () => {
+    await calls.unary(here, RPC.createNamespace, { namespace: { name: 'n' } });
+    await calls.unary(here, RPC.updateNamespace, { namespace: { name: 'n', labels: { a: 'b' } } });
+    await calls.unary(here, RPC.deleteNamespace, { name: 'n' });
+    await calls.unary(here, RPC.createImage, { image });
+    await calls.unary(here, RPC.createImage, { image }).catch(() => undefined);
+    await calls.unary(here, RPC.updateImage, { image });
+    await calls.unary(here, RPC.deleteImage, { name: 'image' });
+    await calls.unary(here, RPC.createContainer, { container });
+    await calls.unary(here, RPC.updateContainer, { container });
+    await snapshotter.prepare(here, 'key', '', NO_LABELS);
+    await snapshotter.commit(here, 'layer', 'key', NO_LABELS, '');
+    await snapshotter.view(here, 'seen', 'layer', NO_LABELS);
+    await snapshotter.remove(here, 'seen');
+    await using writer = await content.writer(here, 'ref', {});
+    await writer.write(0, Buffer.from('bytes'));
+    await content.delete(here, await writer.commit(NO_LABELS));
+  });
+  expect(
+    heard.map(({ namespace, topic, event: told }) => [namespace, topic, told?.type_url]),
+  ).toEqual([
+    ['n', '/namespaces/create', 'containerd.events.NamespaceCreate'],
+    ['n', '/namespaces/update', 'containerd.events.NamespaceUpdate'],
+    ['n', '/namespaces/delete', 'containerd.events.NamespaceDelete'],
+    ['here', '/images/create', 'containerd.services.images.v1.ImageCreate'],
+    ['here', '/images/update', 'containerd.services.images.v1.ImageUpdate'],
+    ['here', '/images/delete', 'containerd.services.images.v1.ImageDelete'],
+    ['here', '/containers/create', 'containerd.events.ContainerCreate'],
+    ['here', '/containers/update', 'containerd.events.ContainerUpdate'],
+    ['here', '/snapshot/prepare', 'containerd.events.SnapshotPrepare'],
+    ['here', '/snapshot/commit', 'containerd.events.SnapshotCommit'],
+    ['here', '/snapshot/remove', 'containerd.events.SnapshotRemove'],
+    ['here', '/content/create', 'containerd.events.ContentCreate'],
+    ['here', '/content/delete', 'containerd.events.ContentDelete'],
+  ]);
+  const created = heard.find(({ topic }) => topic === '/images/create')?.event?.value;
+  const { ImageCreate } = containerd.services.images.v1;
+  expect(ImageCreate.decode(created ?? new Uint8Array())).toMatchObject({
+    name: 'image',
+    labels: { a: 'b' },
+  });
+});
+
+test('our own events are filtered by their fields', async () => {
+  await using root = await temporaryFolder('alone');
+  await using daemon = await startAlone(root.path);
+  using calls = callsOf(daemon);
+  const filters = ['topic=="/images/create",event.name==second', 'event.labels.of==third'];
+  const heard = await heardOf(calls, filters, async () => {
+    for (const name of ['first', 'second', 'third']) {
+      const image = { name, target: TARGET, labels: { of: name } };
+      await calls.unary(here, RPC.createImage, { image });
+    }
+  });
+  expect(heard).toHaveLength(2);
+});
