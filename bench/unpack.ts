@@ -11,7 +11,7 @@ import { delimiter, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { background } from '../src/base/context.ts';
 import { PLAIN_LAYER, type Descriptor } from '../src/diff/diff.ts';
-import { bigImage, type Image } from '../test/interop/images.ts';
+import { bigImage, debianImage, type Image } from '../test/interop/images.ts';
 import { Containerd, RELEASES } from '../test/interop/containerd.ts';
 import { Program } from '../test/interop/program.ts';
 import type { Client } from '../test/support/client.ts';
@@ -58,6 +58,7 @@ const withoutIgzip: Way = {
 const tar: Way = { name: 'tar xzf', unpack: byTar };
 
 interface Through {
+  /** With nothing in caches, and daemons that have done nothing yet; else they have unpacked another image before. */
   readonly cold: boolean;
   readonly ours: boolean;
   /** A program that containerd is not to find. */
@@ -78,16 +79,17 @@ async function throughContainerd(
   const containerd = await Containerd.start(started);
   try {
     const daemons = [await containerd.daemonPid(), ...(program === undefined ? [] : [program.pid])];
-    const { archive, baseName, reference } = image;
-    await containerd.ctr('images', 'import', '--no-unpack', '--base-name', baseName, archive);
     const target = join(folder, 'target');
     await mkdir(target);
     const snapshotter = isOurs ? 'ballast-overlay' : 'overlayfs';
-    const mount = ['mount', '--snapshotter', snapshotter, reference, target];
+    if (!cold) {
+      const unpackAnother = await imported(containerd, await debianImage(), snapshotter, target);
+      await unpackAnother();
+      await run('umount', [target]);
+    }
+    const unpack = await imported(containerd, image, snapshotter, target);
     try {
-      return await measured(folder, daemons, cold, async () => {
-        await containerd.ctr('images', ...mount);
-      });
+      return await measured(folder, daemons, cold, unpack);
     } finally {
       await run('umount', [target]);
     }
@@ -95,6 +97,20 @@ async function throughContainerd(
     await containerd.stop();
     await program?.stop('SIGKILL');
   }
+}
+
+/** @returns what unpacks it */
+async function imported(
+  containerd: Containerd,
+  { archive, baseName, reference }: Image,
+  snapshotter: string,
+  target: string,
+): Promise<() => Promise<void>> {
+  await containerd.ctr('images', 'import', '--no-unpack', '--base-name', baseName, archive);
+  const mount = ['mount', '--snapshotter', snapshotter, reference, target];
+  return async () => {
+    await containerd.ctr('images', ...mount);
+  };
 }
 
 const config = (folder: string): string => join(folder, 'ballast-config.toml');
