@@ -165,6 +165,7 @@ async function byTar(image: Image, folder: string, cold: boolean): Promise<Measu
   const target = join(folder, 'target');
   await mkdir(target);
   const layers = await layerFiles(image);
+  if (!cold) await run('sha256sum', layers);
   return measured(folder, [], cold, async () => {
     for (const layer of layers) await run('tar', ['-xzf', layer, '-C', target]);
   });
@@ -191,8 +192,8 @@ async function measured(
   cold: boolean,
   work: () => Promise<void>,
 ): Promise<Measured> {
-  await run('sync', []);
-  if (cold) await writeFile('/proc/sys/vm/drop_caches', '3');
+  if (cold) await dropCaches();
+  else await run('sync', []);
   const before = await Promise.all(daemons.map(residentMb));
   for (const pid of daemons) await writeFile(`/proc/${pid}/clear_refs`, '5');
   const [cpu, began] = [await cpuMs(daemons), performance.now()];
@@ -202,6 +203,11 @@ async function measured(
   const peaks = await Promise.all(daemons.map((pid) => statusMb(pid, 'VmHWM')));
   const memoryMb = sum(peaks) - sum(before);
   return { wallMs, cpuMs: (await cpuMs(daemons)) - cpu, memoryMb };
+}
+
+async function dropCaches(): Promise<void> {
+  await run('sync', []);
+  await writeFile('/proc/sys/vm/drop_caches', '3');
 }
 
 const residentMb = (pid: number): Promise<number> => statusMb(pid, 'VmRSS');
@@ -258,6 +264,8 @@ async function compare(
   const all = new Map<string, Measured[]>(ways.map(({ name }) => [name, []]));
   for (let round = 0; round < rounds; round++) {
     for (const way of ways) {
+      // What others left in memory is not in anybody's way.
+      await dropCaches();
       const one = await inFolder(disk, (folder) => way.unpack(image, folder, cold));
       all.get(way.name)?.push(one);
       process.stdout.write(`${what}: ${way.name} ${Math.round(one.wallMs)} ms\n`);
