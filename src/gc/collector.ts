@@ -1,0 +1,190 @@
+import type { Clock } from '../base/clock.ts';
+import { isOpError } from '../base/errors.ts';
+import type { MetadataStore } from '../metadata/metadata.ts';
+import type { Collectible, Node, Discarded, Vertex } from './collectible.ts';
+import { idOf, Marker, type Graph } from './mark.ts';
+
+/** So long the event loop belongs to a run before others have their turn. */
+const SLICE_MS = 2;
+/** Steps between two looks at the time; one takes some microseconds. */
+const STEPS_PER_LOOK = 16;
+/** So many nodes are removed in one turn, and in one batch. */
+const NODES_PER_BATCH = 256;
+
+/** What a run came to. */
+export interface RunResult {
+  readonly removed: number;
+  /** How long the run had the event loop, all its slices together, in milliseconds. */
+  readonly busyMs: number;
+  /** When the next root ends being one, in nanoseconds since the epoch. */
+  readonly nextExpiry: bigint | undefined;
+}
+
+export interface CollectorDependencies {
+  readonly metadata: MetadataStore;
+  readonly clock: Clock;
+}
+
+/**
+ * Removes what nobody can reach: marks, in slices, then sweeps, in batches.
+ *
+ * Requests go on meanwhile. What they change is touched, and so marked (mark.ts); a node is removed in
+ * the turn in which it is found unmarked while nothing waits to be marked. Removals go through batches
+ * as any other change does, in the order in which they were made in memory: a crash leaves some of
+ * what was unreachable, and never takes what a record before it made reachable.
+ */
+export class Collector implements Graph {
+  readonly #dependencies: CollectorDependencies;
+  readonly #collectibles = new Map<string, Collectible>();
+  /** How many requests build on a node, by its id. */
+  readonly #holds = new Map<string, { readonly node: Node; count: number }>();
+  #marker: Marker | undefined;
+  #busyMs = 0;
+
+  constructor(dependencies: CollectorDependencies) {
+    this.#dependencies = dependencies;
+  }
+
+  add(collectible: Collectible): void {
+    this.#collectibles.set(collectible.type, collectible);
+  }
+
+  *nodes(): Iterable<Node> {
+    for (const collectible of this.#collectibles.values()) yield* collectible.nodes();
+  }
+
+  find(node: Node): Vertex | undefined {
+    return this.#collectibles.get(node.type)?.find(node.namespace, node.key);
+  }
+
+  touch(node: Node): void {
+    this.#marker?.touch(node);
+  }
+
+  hold(node: Node): Disposable {
+    const id = idOf(node);
+    const held = this.#holds.get(id) ?? { node, count: 0 };
+    held.count++;
+    this.#holds.set(id, held);
+    this.touch(node);
+    return {
+      [Symbol.dispose]: () => {
+        if (--held.count === 0) this.#holds.delete(id);
+      },
+    };
+  }
+
+  /** One at a time. */
+  async run(): Promise<RunResult> {
+    const marker = new Marker(this, this.#dependencies.clock.now());
+    this.#marker = marker;
+    this.#busyMs = 0;
+    let removed = 0;
+    try {
+      for (const { node } of this.#holds.values()) marker.touch(node);
+      await this.#finish(marker);
+      for (const type of this.#collectibles.keys()) removed += await this.#sweep(marker, type);
+    } finally {
+      this.#marker = undefined;
+    }
+    for (const collectible of this.#collectibles.values()) await collectible.swept?.();
+    return { removed, busyMs: this.#busyMs, nextExpiry: marker.nextExpiry };
+  }
+
+  /** Marks until nothing waits; when it resolves, no other has had a turn since. */
+  async #finish(marker: Marker): Promise<void> {
+    await this.#inSlices(() => {
+      if (marker.isDone) return false;
+      marker.step();
+      return true;
+    });
+  }
+
+  /** @param step false when there is nothing left to do */
+  async #inSlices(step: () => boolean): Promise<void> {
+    for (;;) {
+      const start = performance.now();
+      let more = true;
+      while (more && performance.now() - start < SLICE_MS) {
+        for (let n = 0; more && n < STEPS_PER_LOOK; n++) more = step();
+      }
+      this.#busyMs += performance.now() - start;
+      if (!more) return;
+      await nextTurn();
+    }
+  }
+
+  /** Snapshots after their children: what still has some is tried again while others go. */
+  async #sweep(marker: Marker, type: string): Promise<number> {
+    const collectible = this.#collectibles.get(type);
+    if (collectible === undefined) return 0;
+    let left = await this.#unmarked(marker, collectible);
+    let removed = 0;
+    for (;;) {
+      const stayed: Node[] = [];
+      const before = left.length;
+      while (left.length > 0) {
+        const batch = left.splice(0, NODES_PER_BATCH);
+        await this.#finish(marker);
+        removed += await this.#remove(marker, collectible, batch, stayed);
+      }
+      if (stayed.length === 0 || stayed.length === before) return removed;
+      left = stayed;
+    }
+  }
+
+  /** Those that came last first, as children come after their parents. */
+  async #unmarked(marker: Marker, collectible: Collectible): Promise<Node[]> {
+    const found: Node[] = [];
+    const all = collectible.nodes()[Symbol.iterator]();
+    await this.#inSlices(() => {
+      const next = all.next();
+      if (next.done === true) return false;
+      if (!marker.isMarked(next.value)) found.push(next.value);
+      return true;
+    });
+    return found.toReversed();
+  }
+
+  /** @returns how many have gone */
+  async #remove(
+    marker: Marker,
+    collectible: Collectible,
+    batch: readonly Node[],
+    stayed: Node[],
+  ): Promise<number> {
+    const start = performance.now();
+    // On a full disk the change is taken back and made once more, in a later turn.
+    let gone: Discarded[] = [];
+    let notYet: Node[] = [];
+    const written = this.#dependencies.metadata.update(
+      (tx) => {
+        gone = [];
+        notYet = [];
+        while (!marker.isDone) marker.step();
+        for (const node of batch) {
+          if (marker.isMarked(node)) continue;
+          const removed = collectible.discard(tx, node.namespace, node.key);
+          if (removed === undefined) notYet.push(node);
+          else gone.push(removed);
+        }
+      },
+      { frees: true },
+    );
+    this.#busyMs += performance.now() - start;
+    try {
+      await written;
+    } catch (error) {
+      // More than a record holds: leases with thousands of resources, each of them a removal.
+      if (batch.length === 1 || !isOpError(error, 'ResourceExhausted')) throw error;
+      const half = batch.length >> 1;
+      const first = await this.#remove(marker, collectible, batch.slice(0, half), stayed);
+      return first + (await this.#remove(marker, collectible, batch.slice(half), stayed));
+    }
+    stayed.push(...notYet);
+    await Promise.all(gone.map(async (discarded) => discarded()));
+    return gone.length;
+  }
+}
+
+const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));

@@ -1,0 +1,136 @@
+import type { Node, Vertex } from './collectible.ts';
+import { edgesOf, expiryOf, isFlat, isRoot } from './labels.ts';
+
+/** What is there at this moment; no method changes anything. */
+export interface Graph {
+  nodes(): Iterable<Node>;
+  find(node: Node): Vertex | undefined;
+}
+
+/** One string for each node. */
+export const idOf = ({ type, namespace, key }: Node): string => `${type}\0${namespace}\0${key}`;
+
+/** Reached from a flat lease: of what it refers to, only what it is made of is kept. */
+interface Visit {
+  readonly node: Node;
+  readonly id: string;
+  readonly flat: boolean;
+}
+
+/**
+ * Finds what is reachable from the roots, in steps between which the graph may change.
+ *
+ * What changes is touched in the same turn, and a touched node is marked and looked at anew. So there
+ * is never an edge from a node that was looked at to one that nobody will mark, and when nothing waits
+ * any more, all that is reachable is marked. What lost its last reference meanwhile may be marked too.
+ */
+export class Marker {
+  readonly #graph: Graph;
+  /** Nanoseconds since the epoch: what expires later has not expired for this run. */
+  readonly #now: bigint;
+  readonly #scan: Iterator<Node>;
+  #scanned = false;
+  readonly #marked = new Set<string>();
+  readonly #markedFlat = new Set<string>();
+  readonly #waiting: Visit[] = [];
+  /** By a node's id, those whose own labels say that it refers to them. */
+  readonly #backReferences = new Map<string, Node[]>();
+  #nextExpiry: bigint | undefined;
+
+  constructor(graph: Graph, now: bigint) {
+    this.#graph = graph;
+    this.#now = now;
+    this.#scan = graph.nodes()[Symbol.iterator]();
+  }
+
+  /** Nothing waits: what is not marked now is unreachable now. */
+  get isDone(): boolean {
+    return this.#scanned && this.#waiting.length === 0;
+  }
+
+  isMarked(node: Node): boolean {
+    const id = idOf(node);
+    return this.#marked.has(id) || this.#markedFlat.has(id);
+  }
+
+  /** When the next of the roots ends being one, of those seen. */
+  get nextExpiry(): bigint | undefined {
+    return this.#nextExpiry;
+  }
+
+  /** Looks at one node. Roots and back references of the whole graph come first. */
+  step(): void {
+    if (this.#scanned) {
+      const visit = this.#waiting.pop();
+      if (visit !== undefined) this.#visit(visit);
+      return;
+    }
+    const next = this.#scan.next();
+    if (next.done === true) this.#scanned = true;
+    else this.#look(next.value);
+  }
+
+  /** The barrier: the node is new, changed, or referred to anew; or a request builds on it. */
+  touch(node: Node): void {
+    const id = idOf(node);
+    this.#marked.add(id);
+    this.#waiting.push({ node, id, flat: false });
+  }
+
+  /** Once for each node: is it a root, and who refers to it by a label of its own? */
+  #look(node: Node): void {
+    const vertex = this.#graph.find(node);
+    if (vertex === undefined) return;
+    this.#keepIfRoot(node, vertex);
+    if (!mayRefer(node)) return;
+    for (const from of edgesOf(node.namespace, vertex.labels).referredBy) {
+      const id = idOf(from);
+      const known = this.#backReferences.get(id);
+      if (known === undefined) this.#backReferences.set(id, [node]);
+      else known.push(node);
+      if (this.#marked.has(id)) this.#mark(node, false);
+    }
+  }
+
+  #keepIfRoot(node: Node, { root, labels }: Vertex): void {
+    const end = endOf(root, labels);
+    const isKept = root === 'with gc.root' ? isRoot(labels) : end === undefined || end >= this.#now;
+    if (!isKept) return;
+    this.#mark(node, false);
+    if (end === undefined) return;
+    if (this.#nextExpiry === undefined || end < this.#nextExpiry) this.#nextExpiry = end;
+  }
+
+  #mark(node: Node, flat: boolean): void {
+    const id = idOf(node);
+    if (this.#marked.has(id) || (flat && this.#markedFlat.has(id))) return;
+    (flat ? this.#markedFlat : this.#marked).add(id);
+    this.#waiting.push({ node, id, flat });
+  }
+
+  #visit({ node, id, flat }: Visit): void {
+    if (!flat) for (const from of this.#backReferences.get(id) ?? []) this.#mark(from, false);
+    const vertex = this.#graph.find(node);
+    // A reference to what is not there is no error.
+    if (vertex === undefined) return;
+    const { labels, refersTo } = vertex;
+    const flatFrom = node.type === 'leases' ? isFlat(labels) : flat;
+    for (const to of refersTo) this.#mark(to, flatFrom);
+    if (flat || !mayRefer(node)) return;
+    const edges = edgesOf(node.namespace, labels);
+    for (const to of edges.refersTo) this.#mark(to, false);
+    for (const { node: to, holds } of edges.conditions) {
+      const snapshot = this.#graph.find(to);
+      if (snapshot !== undefined && holds(snapshot.labels, this.#now)) this.#mark(to, false);
+    }
+  }
+}
+
+/** The labels of a lease refer to nothing. */
+const mayRefer = ({ type }: Node): boolean => type !== 'leases';
+
+/** When a root ends being one; undefined: never. */
+export function endOf(root: Vertex['root'], labels: Vertex['labels']): bigint | undefined {
+  if (typeof root === 'object') return root.until;
+  return root === 'until gc.expire' ? expiryOf(labels) : undefined;
+}
