@@ -95,9 +95,14 @@ export async function compose(
     await LocalContentStore.open(contentRoot, { metadata, jobs, clock, warn }),
   );
 
-  const dependencies = { linux, jobs, warn, metadata, clock };
+  const dependencies = { linux, jobs, log, warn, metadata, clock };
   const namespaced =
-    config.standalone && (await openNamespaced(content, config.standalone.sharing, dependencies));
+    config.standalone &&
+    (await openNamespaced(
+      content,
+      { sharing: config.standalone.sharing, gc: config.gc },
+      dependencies,
+    ));
   const blobs = undo.use(namespaced?.blobs ?? layerBlobs(content, config.containerdAddress, clock));
   const workerEntry = workers.layers;
   const applier = undo.use(new ThreadedApplier({ workerEntry, limits: config.layers, blobs }));
@@ -121,6 +126,12 @@ export async function compose(
     }
   }
 
+  const recovered = Promise.all(recoveries).then(() => undefined);
+  if (namespaced) {
+    // Taken down first: a run under way ends before the stores close.
+    undo.use(namespaced);
+    recovered.then(namespaced.startCollecting, () => undefined);
+  }
   const parts = undo.move();
   return {
     uuid: root.uuid,
@@ -131,7 +142,7 @@ export async function compose(
     snapshotters,
     nouns: namespaced?.nouns,
     snapshotter: resolver(snapshotters, config.anyName),
-    recovered: Promise.all(recoveries).then(() => undefined),
+    recovered,
     [Symbol.asyncDispose]: () => parts.disposeAsync(),
   };
 }

@@ -94,6 +94,9 @@ export class SnapshotTree {
     if (snapshot === undefined) throw notFound(`snapshot ${quote(name)}`);
     return snapshot;
   }
+  names(): IterableIterator<string> {
+    return this.#byName.keys();
+  }
   all(): IterableIterator<Snapshot> {
     return this.#byName.values();
   }
