@@ -5,14 +5,16 @@ import { alreadyExists, isOpError, notFound, OpError, quote } from '../base/erro
 import { updateLabels } from '../base/fieldpaths.ts';
 import { adaptContent, adaptStatus, compileFilters } from '../base/filters.ts';
 import { requireNamespace } from '../base/identifiers.ts';
-import { checkLabels, NO_LABELS, withoutEmptyLabels, type Labels } from '../base/labels.ts';
+import { checkLabels, withoutEmptyLabels, type Labels } from '../base/labels.ts';
 import type { EventPublisher } from '../events/event.ts';
-import type { Collectible, Discarded, GcNotes, Node, RootRule, Vertex } from '../gc/collectible.ts';
+import type { Collectible, Discarded, GcNotes, Node, Vertex } from '../gc/collectible.ts';
 import type { LeaseBook } from '../leases/lease.ts';
 import type { MetadataStore, WriteTx } from '../metadata/metadata.ts';
 import { labelsToRecord, NamespacedRecords } from '../metadata/namespaced-records.ts';
 import type { NamespaceBook } from '../namespaces/namespace.ts';
-import type { Announced, ContentStore, Info, Status, Writer, WriterStatus } from './content.ts';
+import type { Announced, ContentStore, Info, Status, Writer } from './content.ts';
+import { NamespacedIngests } from './namespaced-ingests.ts';
+import { NamespacedWriter } from './namespaced-writer.ts';
 
 /** Whether a namespace may take up a blob that another one wrote, by its digest alone. */
 export type Sharing = 'shared' | 'isolated';
@@ -72,7 +74,7 @@ export class NamespacedContentStore implements ContentStore, Collectible {
   readonly type = 'content';
   readonly #backend: Backend;
   readonly #visible: NamespacedRecords<Visible>;
-  readonly #ingests: Ingests;
+  readonly #ingests: NamespacedIngests;
   /** Blobs below that no namespace may see any more. */
   readonly #unseen = new Set<Digest>();
   /** How many writers stand for a blob below, or are making it. */
@@ -82,7 +84,7 @@ export class NamespacedContentStore implements ContentStore, Collectible {
   private constructor(
     backend: Backend,
     visible: NamespacedRecords<Visible>,
-    ingests: Ingests,
+    ingests: NamespacedIngests,
     dependencies: Dependencies,
   ) {
     this.#backend = backend;
@@ -120,7 +122,7 @@ export class NamespacedContentStore implements ContentStore, Collectible {
         await metadata.update((tx) => visible.delete(tx, namespace, digest), { frees: true });
       }
     }
-    const ingests = await Ingests.open(backend, dependencies);
+    const ingests = await NamespacedIngests.open(backend, dependencies);
     return new NamespacedContentStore(backend, visible, ingests, dependencies);
   }
 
@@ -266,6 +268,7 @@ export class NamespacedContentStore implements ContentStore, Collectible {
       use: (digest) => this.#use(namespace, digest),
       left: () => gc.touch(this.#ingests.node(namespace, ref)),
       isVisible: (digest) => this.#find(namespace, digest) !== undefined,
+      dropHeld: () => this.#dropHeld(ctx, `${namespace}/${ref}`),
       copy: (digest) => this.#backend.read(ctx, digest, 0, 0),
       show: (tx, digest, labels) => this.#show(tx, ctx, { ref, digest, labels }),
       hide: (tx, digest) => this.#hide(tx, namespace, digest),
@@ -388,6 +391,15 @@ export class NamespacedContentStore implements ContentStore, Collectible {
     return shares ? blob : undefined;
   }
 
+  /** One that another writer has is that one's. */
+  async #dropHeld(ctx: RequestContext, below: string): Promise<void> {
+    try {
+      await this.#backend.abort(ctx, below);
+    } catch (error) {
+      if (!isOpError(error, 'Unavailable')) throw error;
+    }
+  }
+
   /** @returns whether the namespace did not see it before */
   #show(
     tx: WriteTx,
@@ -406,244 +418,5 @@ export class NamespacedContentStore implements ContentStore, Collectible {
     const visible = { digest, createdAt: now, updatedAt: now, labels: withoutEmptyLabels(labels) };
     this.#visible.put(tx, namespace, digest, visible);
     return true;
-  }
-}
-
-/** How long an ingest is kept that no lease keeps, since it was last written; as long as containerd does. */
-const INGEST_NS = 24n * 3600n * 1_000_000_000n;
-
-/** Ingests as a collector sees them. One that was last opened with a lease is kept by leases alone. */
-class Ingests implements Collectible {
-  readonly type = 'ingests';
-  readonly #backend: Backend;
-  readonly #leased: NamespacedRecords<boolean>;
-  readonly #dependencies: Dependencies;
-
-  private constructor(
-    backend: Backend,
-    leased: NamespacedRecords<boolean>,
-    dependencies: Dependencies,
-  ) {
-    this.#backend = backend;
-    this.#leased = leased;
-    this.#dependencies = dependencies;
-  }
-
-  static async open(backend: Backend, dependencies: Dependencies): Promise<Ingests> {
-    const leased = await NamespacedRecords.load<boolean>(dependencies.metadata, 'leased-ingest', {
-      encode: () => 1,
-      decode: () => true,
-    });
-    return new Ingests(backend, leased, dependencies);
-  }
-
-  node(namespace: string, key: string): Node {
-    return { type: this.type, namespace, key };
-  }
-  isLeased(namespace: string, ref: string): boolean {
-    return this.#leased.get(namespace, ref) === true;
-  }
-  setLeased(tx: WriteTx, namespace: string, ref: string, isLeased: boolean): void {
-    if (isLeased === this.isLeased(namespace, ref)) return;
-    if (isLeased) this.#leased.put(tx, namespace, ref, true);
-    else this.#leased.delete(tx, namespace, ref);
-  }
-
-  *nodes(): Iterable<Node> {
-    for (const ref of this.#backend.refs()) {
-      const slash = ref.indexOf('/');
-      yield this.node(ref.slice(0, slash), ref.slice(slash + 1));
-    }
-  }
-
-  find(namespace: string, key: string): Vertex | undefined {
-    const found = this.#backend.findIngest(`${namespace}/${key}`);
-    if (found === undefined) return undefined;
-    return { root: this.#rootRule(namespace, key, found), labels: NO_LABELS, refersTo: [] };
-  }
-
-  #rootRule(
-    namespace: string,
-    ref: string,
-    { hasWriter, updatedAt }: Status & { readonly hasWriter: boolean },
-  ): RootRule {
-    if (hasWriter) return 'always';
-    // It has no labels: only a lease keeps it.
-    if (this.isLeased(namespace, ref)) return 'with gc.root';
-    return { until: updatedAt + INGEST_NS };
-  }
-
-  /** The bytes go at once, as nothing durable was promised for them. */
-  discard(tx: WriteTx, namespace: string, key: string): Discarded | undefined {
-    const ref = `${namespace}/${key}`;
-    const found = this.#backend.findIngest(ref);
-    if (found === undefined || found.hasWriter) return undefined;
-    const aborted = this.#backend.abort(background, ref).catch((error: unknown) => {
-      this.#dependencies.warn({ ref, error }, 'an ingest could not be collected');
-    });
-    this.setLeased(tx, namespace, key, false);
-    return () => aborted;
-  }
-
-  /** A crash takes ingests that were in memory, not what was recorded of them. */
-  async forgetGone(): Promise<void> {
-    const gone = [...this.#leased.names()].filter(
-      ([namespace, ref]) => this.#backend.findIngest(`${namespace}/${ref}`) === undefined,
-    );
-    if (gone.length === 0) return;
-    await this.#dependencies.metadata.update(
-      (tx) => {
-        for (const [namespace, ref] of gone) {
-          const isBack = this.#backend.findIngest(`${namespace}/${ref}`) !== undefined;
-          if (!isBack) this.setLeased(tx, namespace, ref, false);
-        }
-      },
-      { frees: true },
-    );
-  }
-}
-
-interface WriterOptions {
-  /** What the writer builds on, as long as it is there. */
-  readonly uses: DisposableStack;
-  readonly use: (digest: Digest) => Disposable;
-  /** The ref is free again. */
-  readonly left: () => void;
-  readonly ref: string;
-  readonly announced: Announced;
-  /** The writer below; undefined while `shared` stands for what it would write. */
-  readonly first: Writer | undefined;
-  readonly shared: Info | undefined;
-  readonly now: bigint;
-  readonly open: () => Promise<Writer>;
-  readonly isVisible: (digest: Digest) => boolean;
-  readonly copy: (digest: Digest) => AsyncIterable<Uint8Array>;
-  readonly show: (tx: WriteTx, digest: Digest, labels: Labels) => boolean;
-  readonly hide: (tx: WriteTx, digest: Digest) => void;
-  /** Runs a batch of its own. */
-  readonly alone: (change: (tx: WriteTx) => boolean) => Promise<boolean>;
-  readonly committed: (digest: Digest, size: number) => void;
-}
-
-/**
- * A writer below, with the namespace's own view of what is there; or, in its place, a blob that another
- * namespace wrote, which counts as written already. Only who writes to it nevertheless gets a copy.
- */
-class NamespacedWriter implements Writer {
-  readonly #options: WriterOptions;
-  #writer: Writer | undefined;
-  #shared: Info | undefined;
-  #total: number;
-  #expected: Digest | undefined;
-
-  constructor(options: WriterOptions) {
-    this.#options = options;
-    this.#writer = options.first;
-    this.#shared = options.shared;
-    this.#total = options.announced.total ?? 0;
-    this.#expected = options.announced.expected;
-  }
-
-  status(): WriterStatus {
-    const { ref, now } = this.#options;
-    if (this.#writer !== undefined) return { ...this.#writer.status(), ref };
-    const { size, digest } = this.#blob();
-    return { ref, offset: size, total: size, startedAt: now, updatedAt: now, digest };
-  }
-
-  async announce(announced: Announced): Promise<void> {
-    const { total = 0, expected } = announced;
-    if (total > 0) this.#total = total;
-    if (expected !== undefined && expected !== this.#expected) {
-      this.#expected = expected;
-      this.#options.uses.use(this.#options.use(expected));
-    }
-    if (expected === undefined || !this.#options.isVisible(expected)) {
-      await this.#writer?.announce({ ...announced, anew: true });
-      return;
-    }
-    // Below it is there too: the ingest goes, and the answer is that of the store.
-    await this.#writer?.announce(announced);
-    throw alreadyExists(`content ${expected}`);
-  }
-
-  async write(offset: number, data: Uint8Array): Promise<void> {
-    if (this.#writer === undefined) {
-      const { size, digest } = this.#blob();
-      if (offset === size && data.length === 0) return;
-      this.#writer = await this.#options.open();
-      if (offset > 0) {
-        let at = 0;
-        for await (const piece of this.#options.copy(digest)) {
-          const { length } = piece;
-          // A copy: the writer owns what it is given, the store's piece is the store's.
-          await this.#writer.write(at, Uint8Array.from(piece));
-          at += length;
-        }
-      }
-      this.#shared = undefined;
-    }
-    await this.#writer.write(offset, data);
-  }
-
-  async commit(labels: Labels): Promise<Digest> {
-    checkLabels(labels);
-    const { show, hide, alone, committed } = this.#options;
-    const { offset, digest: sha256 } = this.status();
-    let digest = this.#expected ?? sha256;
-    this.#options.uses.use(this.#options.use(digest));
-    let isNew = true;
-    if (this.#writer === undefined) {
-      digest = this.#checkShared();
-      isNew = await alone((tx) => show(tx, digest, labels));
-    } else {
-      try {
-        digest = await this.#writer.commit(NO_LABELS, (tx) => {
-          show(tx, digest, labels);
-          return (later) => hide(later, digest);
-        });
-      } catch (error) {
-        // Below it was there already, and its bytes are these: the namespace has shown that it has them.
-        if (!isOpError(error, 'AlreadyExists')) throw error;
-        isNew = await alone((tx) => show(tx, digest, labels));
-      }
-    }
-    if (!isNew) throw alreadyExists(`content ${digest}`);
-    committed(digest, offset);
-    return digest;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    try {
-      await this.#writer?.[Symbol.asyncDispose]();
-    } finally {
-      this.#options.uses.dispose();
-      this.#options.left();
-    }
-  }
-
-  /** @throws OpError FailedPrecondition size or digest differ from the announced */
-  #checkShared(): Digest {
-    const { size, digest } = this.#blob();
-    const { ref } = this.#options;
-    if (this.#total > 0 && this.#total !== size) {
-      throw new OpError(
-        'FailedPrecondition',
-        `ingest ${quote(ref)} holds ${size} bytes, not the ${this.#total} announced`,
-      );
-    }
-    if (this.#expected !== undefined && this.#expected !== digest) {
-      throw new OpError(
-        'FailedPrecondition',
-        `ingest ${quote(ref)} has the digest ${digest}, not the expected ${this.#expected}`,
-      );
-    }
-    return digest;
-  }
-
-  #blob(): Info {
-    if (this.#shared === undefined)
-      throw new Error('a writer without an ingest and without a blob');
-    return this.#shared;
   }
 }

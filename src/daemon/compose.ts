@@ -98,11 +98,7 @@ export async function compose(
   const dependencies = { linux, jobs, log, warn, metadata, clock };
   const namespaced =
     config.standalone &&
-    (await openNamespaced(
-      content,
-      { sharing: config.standalone.sharing, gc: config.gc },
-      dependencies,
-    ));
+    (await openNamespaced(content, { ...config.standalone, gc: config.gc }, dependencies));
   const blobs = undo.use(namespaced?.blobs ?? layerBlobs(content, config.containerdAddress, clock));
   const workerEntry = workers.layers;
   const applier = undo.use(new ThreadedApplier({ workerEntry, limits: config.layers, blobs }));

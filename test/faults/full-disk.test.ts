@@ -9,6 +9,7 @@ import { isOpError } from '../../src/base/errors.ts';
 import type { Client } from '../support/client.ts';
 import { collect } from '../support/collect.ts';
 import { Daemon, DRIVERS } from '../support/daemon.ts';
+import { fill } from '../support/fill-disk.ts';
 import { fileSystemFor, loopFileSystem } from '../support/loop-fs.ts';
 import { bytesOf } from '../support/random.ts';
 
@@ -77,19 +78,6 @@ async function store(client: Client, ref: string, bytes: Buffer): Promise<Digest
     await writer.write(at, Buffer.from(bytes.subarray(at, at + (1 << 20))));
   }
   return await writer.commit(new Map());
-}
-
-/** Takes all room there is, down to the last block. */
-async function fill(path: string): Promise<void> {
-  await using file = await open(path, 'w');
-  for (let size = 1 << 20; size >= 4096;) {
-    try {
-      await file.write(Buffer.alloc(size, 1));
-      await file.sync();
-    } catch {
-      size >>= 1;
-    }
-  }
 }
 
 /** Tries each creating call until it is refused. @returns the snapshots that were made nevertheless */

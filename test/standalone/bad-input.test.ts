@@ -1,6 +1,9 @@
 // What containerd refuses is refused with its code, and nothing has changed then.
+import { createHash } from 'node:crypto';
+import * as grpc from '@grpc/grpc-js';
 import { expect, test } from 'vitest';
 import { background, type RequestContext } from '../../src/base/context.ts';
+import { parseDigest } from '../../src/base/digest.ts';
 import type { ErrorCode } from '../../src/base/errors.ts';
 import { NO_LABELS } from '../../src/base/labels.ts';
 import type { Calls } from '../../src/grpc/proxy/calls.ts';
@@ -20,6 +23,18 @@ const spec = { type_url: 'spec', value: new Uint8Array([1]) };
 const container = { id: 'first', runtime: { name: 'runc' }, spec };
 const image = { name: 'first', target: TARGET };
 
+const LAYER = {
+  mediaType: 'application/vnd.oci.image.layer.v1.tar',
+  digest: parseDigest(`sha256:${'b'.repeat(64)}`),
+  size: 1,
+};
+const OTHERS_BYTES = Buffer.from('bytes');
+const OTHERS = parseDigest(`sha256:${createHash('sha256').update(OTHERS_BYTES).digest('hex')}`);
+/** No case gets so far as to write there. */
+const WRITABLE = { type: 'bind', source: import.meta.dirname, options: ['rbind', 'rw'] };
+const TREE = { type: 'bind', source: import.meta.dirname, options: ['rbind', 'ro'] };
+const COMPARED = { mediaType: '', ref: '', labels: NO_LABELS, sourceDateEpoch: undefined };
+
 type Case = readonly [what: string, code: ErrorCode, call: (peer: Peer) => Promise<unknown>];
 
 const first = async (all: AsyncIterable<unknown>): Promise<void> => {
@@ -38,6 +53,8 @@ const namespacedCalls: readonly (readonly [
   ['a writer', ({ client }, ctx) => client.content.writer(ctx, 'ref', {})],
   ['snapshots', ({ client }, ctx) => first(client.snapshotter.walk(ctx, []))],
   ['a snapshot', ({ client }, ctx) => client.snapshotter.prepare(ctx, 'key', '', NO_LABELS)],
+  ['Apply', ({ client }, ctx) => client.applier.apply(ctx, LAYER, [WRITABLE])],
+  ['Diff', ({ client }, ctx) => client.comparer.compare(ctx, [], [TREE], COMPARED)],
   ['events', ({ calls }, ctx) => calls.unary(ctx, RPC.publish, { topic: '/x', event: spec })],
 ];
 
@@ -154,6 +171,11 @@ const cases: readonly Case[] = [
     ({ client }) => client.snapshotter.prepare(here, 'x', '', longLabels),
   ],
   [
+    'a blob that only another namespace sees, to be applied',
+    'NotFound',
+    ({ client }) => client.applier.apply(here, { ...LAYER, digest: OTHERS }, [WRITABLE]),
+  ],
+  [
     'a parent with a child',
     'FailedPrecondition',
     ({ client }) => client.snapshotter.remove(here, 'base'),
@@ -194,6 +216,33 @@ const cases: readonly Case[] = [
   ],
 ];
 
+test('of several namespaces in the headers the first counts', async () => {
+  await using root = await temporaryFolder('alone');
+  await using daemon = await startAlone(root.path);
+  using calls = callsOf(daemon);
+  await calls.unary(here, RPC.createImage, { image: { ...image } });
+  const client = new grpc.Client(`unix:${daemon.socket}`, grpc.credentials.createInsecure());
+  const count = (...namespaces: readonly string[]): Promise<number> =>
+    new Promise((resolve, reject) => {
+      const metadata = new grpc.Metadata();
+      for (const namespace of namespaces) metadata.add('containerd-namespace', namespace);
+      client.makeUnaryRequest(
+        RPC.listImages.path,
+        () => Buffer.alloc(0),
+        (bytes) => RPC.listImages.response.decode(bytes).images.length,
+        {},
+        metadata,
+        (error, images) => (error === null ? resolve(images ?? 0) : reject(error)),
+      );
+    });
+  try {
+    expect(await count('here', 'there')).toBe(1);
+    expect(await count('there', 'here')).toBe(0);
+  } finally {
+    client.close();
+  }
+});
+
 test('bad input gets the code that containerd gives, and changes nothing', async () => {
   await using root = await temporaryFolder('alone');
   await using daemon = await startAlone(root.path);
@@ -205,6 +254,10 @@ test('bad input gets the code that containerd gives, and changes nothing', async
   await snapshotter.prepare(here, 'work', '', NO_LABELS);
   await snapshotter.commit(here, 'base', 'work', NO_LABELS, '');
   await snapshotter.prepare(here, 'child', 'base', NO_LABELS);
+  await calls.unary(here, RPC.createNamespace, { namespace: { name: 'other' } });
+  await using writer = await content.writer(inside('other'), 'ref', {});
+  await writer.write(0, Buffer.from(OTHERS_BYTES));
+  await writer.commit(NO_LABELS);
   const state = async (): Promise<unknown> => ({
     namespaces: await calls.unary(background, RPC.listNamespaces, {}),
     images: await calls.unary(here, RPC.listImages, {}),

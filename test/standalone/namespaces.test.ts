@@ -75,6 +75,10 @@ test('shared: a digest is enough for what another namespace has', async () => {
   await using root = await temporaryFolder('alone');
   await using daemon = await startAlone(root.path);
   const { content } = daemon.client;
+  {
+    await using begun = await content.writer(two, 'ref', announced);
+    await begun.write(0, Buffer.from(BYTES.subarray(0, 5)));
+  }
   await write(content, one);
   {
     await using writer = await content.writer(two, 'ref', announced);
@@ -83,6 +87,7 @@ test('shared: a digest is enough for what another namespace has', async () => {
     expect(await writer.commit(new Map([['a', 'b']]))).toBe(DIGEST);
   }
   expect((await content.info(two, DIGEST)).labels).toEqual(new Map([['a', 'b']]));
+  expect(await content.statuses(two, [])).toEqual([]);
   // Writing to what is shared makes a copy of it.
   const more = Buffer.from(' and more');
   await using writer = await content.writer(three, 'ref', announced);

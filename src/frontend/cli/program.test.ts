@@ -17,6 +17,7 @@ const CONFIG: CheckedConfig = {
   root: '/srv/ballast',
   containerdAddress: undefined,
   plugin: { socket: '/run/b/plugin.sock' },
+  standalone: undefined,
   snapshotters: new Map([
     ['fast', snapshotter('fast', 'overlay', '/srv/ballast/snapshotters/fast')],
     ['copies', snapshotter('copies', 'native', '/mnt/copies')],
@@ -31,6 +32,7 @@ async function ballast(...argv: readonly string[]) {
     defaultConfigFile: '/etc/ballast/config.toml',
     loadConfig: (file) => {
       if (file === 'wrong') throw new OpError('InvalidArgument', 'wrong:7: no good');
+      if (file === 'alone') return { ...CONFIG, standalone: { socket: '/run/a.sock' } };
       if (file === 'connected') return { ...CONFIG, containerdAddress: '/run/c.sock' };
       return file === 'empty' ? { ...CONFIG, snapshotters: new Map() } : CONFIG;
     },
@@ -110,6 +112,17 @@ test('serve refuses half a set of flags, and flags beside a config file', async 
     code: 1,
     served: [],
     err: expect.stringContaining('--config says all'),
+  });
+});
+
+test.for([
+  ['config', 'print', 'docker', '--config', 'alone'],
+  ['check', '--config', 'alone'],
+])('%s of a standalone socket is refused', async (argv) => {
+  expect(await ballast(...argv)).toMatchObject({
+    code: 1,
+    out: '',
+    err: expect.stringContaining('alone: has a [standalone] socket'),
   });
 });
 

@@ -25,6 +25,7 @@ export interface CheckedConfig {
   readonly root: string;
   readonly containerdAddress: string | undefined;
   readonly plugin: { readonly socket: string };
+  readonly standalone: { readonly socket: string } | undefined;
   readonly snapshotters: ReadonlyMap<string, CheckedSnapshotter>;
 }
 

@@ -2,6 +2,7 @@ import { OpError } from '../../../base/errors.ts';
 import { collect } from '../check/collect.ts';
 import { compare, type Finding } from '../check/compare.ts';
 import type { CheckedConfig, Programs } from '../programs.ts';
+import { loadPluginConfig } from './plugin-config.ts';
 
 export interface CheckRequest {
   readonly containerd?: string | undefined;
@@ -29,7 +30,7 @@ export async function check(request: CheckRequest, programs: Programs): Promise<
 function socketsOf(request: CheckRequest, programs: Programs): [string, string] {
   let config: CheckedConfig | undefined;
   const fromConfig = (): CheckedConfig =>
-    (config ??= programs.loadConfig(request.config ?? programs.defaultConfigFile));
+    (config ??= loadPluginConfig(programs, request.config ?? programs.defaultConfigFile));
   const address = request.address ?? fromConfig().plugin.socket;
   const containerd = request.containerd ?? fromConfig().containerdAddress;
   if (containerd === undefined) {

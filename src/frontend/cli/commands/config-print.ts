@@ -9,6 +9,7 @@ import {
   dropIn,
   k3sTemplate,
 } from '../render/containerd-config.ts';
+import { loadPluginConfig } from './plugin-config.ts';
 
 export interface PrintRequest {
   readonly target: string;
@@ -21,7 +22,7 @@ export interface PrintRequest {
 /** Prints the file to standard output, and what a file cannot say to standard error. */
 export function printConfig(request: PrintRequest, programs: Programs): void {
   const { target, version, content, differ } = request;
-  const config = programs.loadConfig(request.config);
+  const config = loadPluginConfig(programs, request.config);
   if (target === 'docker') {
     programs.out(dockerConfig(config));
     programs.err(dockerAdvice(version));
