@@ -1,0 +1,49 @@
+// A stock `ctr` 2.x: an image that is removed leaves nothing, on the disk either.
+import { readdirSync, watch } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { RELEASES } from '../interop/containerd.ts';
+import { PATIENCE_MS, within } from '../support/patience.ts';
+import { COLLECT } from './client.ts';
+import { Alone } from './site.ts';
+import { writeSmallImage } from './small-image.ts';
+
+for (const release of RELEASES.filter(({ name }) => name.startsWith('2'))) {
+  for (const flags of [['--sync'], []]) {
+    const title = `ctr of containerd ${release.name}: images rm ${flags.join(' ')} leaves nothing`;
+    test(title, async () => {
+      const alone = await Alone.start(release, COLLECT);
+      const archive = join(alone.folder, 'image.tar');
+      const image = await writeSmallImage(archive);
+      const files = (): readonly string[] =>
+        readdirSync(join(alone.folder, 'root/content/blobs/sha256'));
+      const folders = (): readonly string[] =>
+        readdirSync(join(alone.folder, 'root/snapshotters/overlayfs/snapshots'));
+      await alone.ctr('images', 'import', ...release.localImport, archive);
+      expect(files().length).toBeGreaterThanOrEqual(4);
+      expect(folders()).toHaveLength(2);
+
+      const cleared = emptied(files, join(alone.folder, 'root/content/blobs/sha256'));
+      const removed = emptied(folders, join(alone.folder, 'root/snapshotters/overlayfs/snapshots'));
+      await alone.ctr('images', 'rm', ...flags, image.reference);
+      if (flags.length > 0) expect(files()).toEqual([]);
+      await cleared;
+      await removed;
+      expect(await alone.ctr('content', 'ls', '-q')).toBe('');
+      expect((await alone.ctr('snapshots', 'ls')).trim().split('\n')).toHaveLength(1);
+    });
+  }
+}
+
+/** Resolves when the folder is empty. */
+async function emptied(list: () => readonly string[], folder: string): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const watcher = watch(folder, () => {
+    if (list().length === 0) resolve();
+  });
+  try {
+    await within(PATIENCE_MS, `the end of all in ${folder}`, promise);
+  } finally {
+    watcher.close();
+  }
+}
