@@ -83,7 +83,7 @@ export class LocalContainerStore implements ContainerStore, Collectible {
     await create(metadata, (tx) => {
       namespaces.ensure(tx, namespace);
       this.#containers.add(tx, namespace, id, container);
-      gc.touch({ type: this.type, namespace, key: id });
+      gc.touch({ type: this.type, namespace, key: id }, tx);
     });
     events.publish(namespace, { type: 'ContainerCreate', id, image, runtime });
     return container;
@@ -102,8 +102,8 @@ export class LocalContainerStore implements ContainerStore, Collectible {
       check(changed);
       const container = { ...changed, updatedAt: clock.now() };
       this.#containers.put(tx, namespace, container.id, container);
-      gc.touch({ type: this.type, namespace, key: container.id });
-      gc.freed();
+      gc.touch({ type: this.type, namespace, key: container.id }, tx);
+      gc.freed(tx);
       return container;
     });
     const { id, image, labels, snapshotKey } = updated;
@@ -118,7 +118,7 @@ export class LocalContainerStore implements ContainerStore, Collectible {
       (tx) => {
         this.#get(namespace, id);
         this.#containers.delete(tx, namespace, id);
-        gc.freed();
+        gc.freed(tx);
       },
       { frees: true },
     );

@@ -144,7 +144,7 @@ export class NamespacedContentStore implements ContentStore, Collectible {
       const { digest, createdAt } = info;
       const visible = { digest, createdAt, updatedAt: clock.now(), labels };
       this.#visible.put(tx, namespace, digest, visible);
-      gc.touch(this.#node(namespace, digest));
+      gc.touch(this.#node(namespace, digest), tx);
       return { ...visible, size: info.size };
     });
   }
@@ -166,7 +166,7 @@ export class NamespacedContentStore implements ContentStore, Collectible {
       (tx) => {
         this.#get(namespace, digest);
         this.#hide(tx, namespace, digest);
-        this.#dependencies.gc.freed();
+        this.#dependencies.gc.freed(tx);
         leases.forget(tx, ctx, { type: 'content', id: digest });
       },
       { frees: true },
@@ -412,7 +412,7 @@ export class NamespacedContentStore implements ContentStore, Collectible {
     leases.forget(tx, ctx, { type: 'ingests', id: ref });
     this.#ingests.setLeased(tx, namespace, ref, false);
     leases.keep(tx, ctx, { type: 'content', id: digest });
-    gc.touch(this.#node(namespace, digest));
+    gc.touch(this.#node(namespace, digest), tx);
     if (this.#find(namespace, digest) !== undefined) return false;
     const now = clock.now();
     const visible = { digest, createdAt: now, updatedAt: now, labels: withoutEmptyLabels(labels) };

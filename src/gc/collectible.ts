@@ -36,17 +36,20 @@ export interface Collectible {
   swept?(): Promise<void>;
 }
 
-/** What nouns tell the collector, each in the turn in which it changes what it has in memory. */
+/**
+ * What nouns tell the collector, each in the turn in which it changes what it has in memory.
+ * @param tx the change's batch: should it be taken back, what refers to what is as before
+ */
 export interface GcNotes {
   /**
    * The node is new, changed, or referred to anew. A run under way keeps it, and what it refers to now;
    * it need not be there.
    */
-  touch(node: Node): void;
+  touch(node: Node, tx?: WriteTx): void;
   /** A request builds on the node: until it is disposed it is kept, with what it refers to. */
   hold(node: Node): Disposable;
   /** Something was removed, or refers to less: there may be something to collect. */
-  freed(): void;
+  freed(tx?: WriteTx): void;
 }
 
 /** For a request that wants what it removed to be collected before it is answered. */

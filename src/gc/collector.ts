@@ -1,5 +1,5 @@
 import type { Clock } from '../base/clock.ts';
-import { isOpError } from '../base/errors.ts';
+import { isOpError, OpError } from '../base/errors.ts';
 import type { MetadataStore } from '../metadata/metadata.ts';
 import type { Collectible, Node, Discarded, Vertex } from './collectible.ts';
 import { idOf, Marker, type Graph } from './mark.ts';
@@ -74,7 +74,15 @@ export class Collector implements Graph {
     };
   }
 
-  /** One at a time. */
+  /**
+   * Ends the run under way, if any. A change that is taken back makes edges and roots again that nobody
+   * touched.
+   */
+  abandon(): void {
+    this.#marker = undefined;
+  }
+
+  /** One at a time. @throws OpError Unavailable when it was abandoned */
   async run(): Promise<RunResult> {
     const marker = new Marker(this, this.#dependencies.clock.now());
     this.#marker = marker;
@@ -94,10 +102,17 @@ export class Collector implements Graph {
   /** Marks until nothing waits; when it resolves, no other has had a turn since. */
   async #finish(marker: Marker): Promise<void> {
     await this.#inSlices(() => {
+      this.#requireCurrent(marker);
       if (marker.isDone) return false;
       marker.step();
       return true;
     });
+  }
+
+  /** @throws OpError Unavailable */
+  #requireCurrent(marker: Marker): void {
+    if (this.#marker === marker) return;
+    throw new OpError('Unavailable', 'the collection ended early: try again');
   }
 
   /** @param step false when there is nothing left to do */
@@ -161,6 +176,7 @@ export class Collector implements Graph {
       (tx) => {
         gone = [];
         notYet = [];
+        this.#requireCurrent(marker);
         while (!marker.isDone) marker.step();
         for (const node of batch) {
           if (marker.isMarked(node)) continue;

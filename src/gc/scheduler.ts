@@ -1,4 +1,5 @@
 import type { Clock } from '../base/clock.ts';
+import type { WriteTx } from '../metadata/metadata.ts';
 import type { Log } from '../base/log.ts';
 import type { Collector } from './collector.ts';
 import type { GcNotes, GcRuns, Node } from './collectible.ts';
@@ -72,13 +73,15 @@ export class Scheduler implements GcNotes, GcRuns, AsyncDisposable {
   /** Records and disk agree: runs may begin. */
   start(): void {
     this.#started = true;
+    this.#restsUntil = performance.now() + this.#intervalMs();
     this.#consider();
     if (this.#config.startupDelayMs > 0) this.#runIn(this.#config.startupDelayMs);
   }
 
-  touch(node: Node): void {
+  touch(node: Node, tx?: WriteTx): void {
     const { collector } = this.#dependencies;
     collector.touch(node);
+    this.#abandonAtRollback(tx);
     const vertex = collector.find(node);
     const end = vertex === undefined ? undefined : endOf(vertex.root, vertex.labels);
     if (end !== undefined) this.#expect(end);
@@ -90,24 +93,39 @@ export class Scheduler implements GcNotes, GcRuns, AsyncDisposable {
     return this.#dependencies.collector.hold(node);
   }
 
-  freed(): void {
+  freed(tx?: WriteTx): void {
+    this.#abandonAtRollback(tx);
     this.#mutations++;
     this.#deletions++;
     this.#consider();
   }
 
-  collect(): Promise<void> {
+  async collect(): Promise<void> {
+    if (this.#stopped) return;
     this.#waiting ??= Promise.withResolvers<void>();
     this.#consider();
-    return this.#waiting.promise;
+    await this.#waiting.promise;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopped = true;
     clearTimeout(this.#planned?.timer);
     clearTimeout(this.#expiry?.timer);
+    this.#dependencies.collector.abandon();
     await this.#running;
     this.#waiting?.resolve();
+  }
+
+  /** A change that throws is taken back in its own turn: no run has seen it. */
+  #abandonAtRollback(tx: WriteTx | undefined): void {
+    if (tx === undefined) return;
+    let wasSeen = false;
+    queueMicrotask(() => {
+      wasSeen = true;
+    });
+    tx.onRollback(() => {
+      if (wasSeen) this.#dependencies.collector.abandon();
+    });
   }
 
   /** Something is different now: is a run due, and when? */
@@ -163,7 +181,7 @@ export class Scheduler implements GcNotes, GcRuns, AsyncDisposable {
       if (nextExpiry !== undefined) this.#expect(nextExpiry);
       waiting?.resolve();
     } catch (error) {
-      log.warn({ error }, 'collection failed; it is tried again later');
+      if (!this.#stopped) log.warn({ error }, 'collection failed; it is tried again later');
       this.#deletions++;
       waiting?.reject(error);
     }
@@ -173,8 +191,8 @@ export class Scheduler implements GcNotes, GcRuns, AsyncDisposable {
   /** So long that runs take no more than their part of the time. */
   #intervalMs(): number {
     const part = Math.min(this.#config.pauseThreshold, PAUSE_MAX);
-    if (part <= 0 || this.#runs === 0) return INTERVAL_MS;
-    const average = Math.max(this.#busyMs / this.#runs, RUN_MS_MIN);
+    if (part <= 0) return INTERVAL_MS;
+    const average = Math.max(this.#busyMs / Math.max(this.#runs, 1), RUN_MS_MIN);
     return average / part - average;
   }
 

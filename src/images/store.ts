@@ -77,7 +77,7 @@ export class LocalImageStore implements ImageStore, Collectible {
     await create(metadata, (tx) => {
       this.#keep(tx, ctx, image);
       this.#images.add(tx, namespace, image.name, image);
-      gc.touch({ type: this.type, namespace, key: image.name });
+      gc.touch({ type: this.type, namespace, key: image.name }, tx);
     });
     events.publish(namespace, { type: 'ImageCreate', name: image.name, labels: image.labels });
     return image;
@@ -97,8 +97,8 @@ export class LocalImageStore implements ImageStore, Collectible {
       const updated = normal({ ...changed, updatedAt: clock.now() });
       this.#keep(tx, ctx, updated);
       this.#images.put(tx, namespace, updated.name, updated);
-      gc.touch({ type: this.type, namespace, key: updated.name });
-      gc.freed();
+      gc.touch({ type: this.type, namespace, key: updated.name }, tx);
+      gc.freed(tx);
       return updated;
     });
     events.publish(namespace, { type: 'ImageUpdate', name: image.name, labels: image.labels });
@@ -116,7 +116,7 @@ export class LocalImageStore implements ImageStore, Collectible {
         }
         this.#images.delete(tx, namespace, name);
         leases.forget(tx, ctx, { type: 'images', id: name });
-        gc.freed();
+        gc.freed(tx);
       },
       { frees: true },
     );

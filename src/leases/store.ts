@@ -70,7 +70,7 @@ export class LocalLeaseManager implements LeaseManager, LeaseBook, Collectible {
     await create(metadata, (tx) => {
       namespaces.ensure(tx, namespace);
       this.#leases.add(tx, namespace, id, lease);
-      gc.touch({ type: this.type, namespace, key: id });
+      gc.touch({ type: this.type, namespace, key: id }, tx);
     });
     return lease;
   }
@@ -81,7 +81,7 @@ export class LocalLeaseManager implements LeaseManager, LeaseBook, Collectible {
       (tx) => {
         this.#get(namespace, id);
         this.#delete(tx, namespace, id);
-        this.#dependencies.gc.freed();
+        this.#dependencies.gc.freed(tx);
       },
       { frees: true },
     );
@@ -109,7 +109,7 @@ export class LocalLeaseManager implements LeaseManager, LeaseBook, Collectible {
         this.#get(namespace, id);
         checkResource(resource);
         this.#resources.delete(tx, { namespace, lease: id }, resource);
-        this.#dependencies.gc.freed();
+        this.#dependencies.gc.freed(tx);
       },
       { frees: true },
     );
@@ -163,7 +163,7 @@ export class LocalLeaseManager implements LeaseManager, LeaseBook, Collectible {
   #add(tx: WriteTx, name: LeaseName, resource: Resource): void {
     this.#resources.add(tx, name, resource);
     const { namespace } = name;
-    this.#dependencies.gc.touch({ type: resource.type, namespace, key: resource.id });
+    this.#dependencies.gc.touch({ type: resource.type, namespace, key: resource.id }, tx);
   }
 
   #delete(tx: WriteTx, namespace: string, id: string): void {

@@ -62,8 +62,8 @@ export class NamespacedSnapshotter implements Snapshotter, Collectible {
     return within(ctx, async (own) => {
       checkLabels(labels);
       const change = { name: own.name(name), labels };
-      const along: Along = () => {
-        this.#dependencies.gc.touch(this.#node(own.namespace, name));
+      const along: Along = (tx) => {
+        this.#dependencies.gc.touch(this.#node(own.namespace, name), tx);
         return () => undefined;
       };
       return own.info(await this.#backend.update(ctx, change, fieldPaths, along));
@@ -117,7 +117,7 @@ export class NamespacedSnapshotter implements Snapshotter, Collectible {
       using _key = gc.hold(this.#node(own.namespace, key));
       using _parent = gc.hold(this.#node(own.namespace, parent));
       const along: Along = (tx) => {
-        gc.touch(this.#node(own.namespace, name));
+        gc.touch(this.#node(own.namespace, name), tx);
         leases.keep(tx, ctx, this.#resource(name));
         leases.forget(tx, ctx, this.#resource(key));
         return () => undefined;
@@ -138,7 +138,7 @@ export class NamespacedSnapshotter implements Snapshotter, Collectible {
     await within(ctx, async (own) => {
       const { leases, gc, events } = this.#dependencies;
       await this.#backend.remove(ctx, own.name(key), (tx) => {
-        gc.freed();
+        gc.freed(tx);
         leases.forget(tx, ctx, this.#resource(key));
         return () => undefined;
       });
@@ -187,7 +187,7 @@ export class NamespacedSnapshotter implements Snapshotter, Collectible {
       }
       const along: Along = (tx) => {
         namespaces.ensure(tx, own.namespace);
-        gc.touch(this.#node(own.namespace, key));
+        gc.touch(this.#node(own.namespace, key), tx);
         leases.keep(tx, ctx, this.#resource(key));
         return (later) => leases.forget(later, ctx, this.#resource(key));
       };
