@@ -21,7 +21,7 @@ export interface RunResult {
 }
 
 export interface CollectorDependencies {
-  readonly metadata: MetadataStore;
+  readonly metadata: Pick<MetadataStore, 'update'>;
   readonly clock: Clock;
 }
 
