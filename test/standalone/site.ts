@@ -105,6 +105,7 @@ export async function plainContainerd(release: Release, folder: string): Promise
     dropIn: `version = 2
 [plugins."io.containerd.gc.v1.scheduler"]
   mutation_threshold = 1000000
+  pause_threshold = 0.0000001
 `,
   });
   onTestFinished(() => containerd.stop());
