@@ -13,8 +13,33 @@ export const idOf = ({ type, namespace, key }: Node): string => `${type}\0${name
 /** Reached from a flat lease: of what it refers to, only what it is made of is kept. */
 interface Visit {
   readonly node: Node;
-  readonly id: string;
   readonly flat: boolean;
+}
+
+/** What a node refers to, where that is too much for one step: thousands, by a lease. */
+interface Rest {
+  readonly nodes: readonly Node[];
+  readonly flat: boolean;
+  at: number;
+}
+
+const NODES_PER_STEP = 32;
+
+/** By type and namespace: large sets, and new strings for each node, would take their time at once. */
+class NodeSet {
+  readonly #keys = new Map<string, Map<string, Set<string>>>();
+
+  has({ type, namespace, key }: Node): boolean {
+    return this.#keys.get(type)?.get(namespace)?.has(key) === true;
+  }
+
+  add({ type, namespace, key }: Node): void {
+    const namespaces = this.#keys.get(type) ?? new Map<string, Set<string>>();
+    this.#keys.set(type, namespaces);
+    const keys = namespaces.get(namespace);
+    if (keys === undefined) namespaces.set(namespace, new Set([key]));
+    else keys.add(key);
+  }
 }
 
 /**
@@ -30,9 +55,10 @@ export class Marker {
   readonly #now: bigint;
   readonly #scan: Iterator<Node>;
   #scanned = false;
-  readonly #marked = new Set<string>();
-  readonly #markedFlat = new Set<string>();
+  readonly #marked = new NodeSet();
+  readonly #markedFlat = new NodeSet();
   readonly #waiting: Visit[] = [];
+  readonly #rests: Rest[] = [];
   /** By a node's id, those whose own labels say that it refers to them. */
   readonly #backReferences = new Map<string, Node[]>();
   #nextExpiry: bigint | undefined;
@@ -45,12 +71,11 @@ export class Marker {
 
   /** Nothing waits: what is not marked now is unreachable now. */
   get isDone(): boolean {
-    return this.#scanned && this.#waiting.length === 0;
+    return this.#scanned && this.#waiting.length === 0 && this.#rests.length === 0;
   }
 
   isMarked(node: Node): boolean {
-    const id = idOf(node);
-    return this.#marked.has(id) || this.#markedFlat.has(id);
+    return this.#marked.has(node) || this.#markedFlat.has(node);
   }
 
   /** When the next of the roots ends being one, of those seen. */
@@ -62,7 +87,8 @@ export class Marker {
   step(): void {
     if (this.#scanned) {
       const visit = this.#waiting.pop();
-      if (visit !== undefined) this.#visit(visit);
+      if (visit === undefined) this.#takeFromRest();
+      else this.#visit(visit);
       return;
     }
     const next = this.#scan.next();
@@ -72,9 +98,8 @@ export class Marker {
 
   /** The barrier: the node is new, changed, or referred to anew; or a request builds on it. */
   touch(node: Node): void {
-    const id = idOf(node);
-    this.#marked.add(id);
-    this.#waiting.push({ node, id, flat: false });
+    this.#marked.add(node);
+    this.#waiting.push({ node, flat: false });
   }
 
   /** Once for each node: is it a root, and who refers to it by a label of its own? */
@@ -88,7 +113,7 @@ export class Marker {
       const known = this.#backReferences.get(id);
       if (known === undefined) this.#backReferences.set(id, [node]);
       else known.push(node);
-      if (this.#marked.has(id)) this.#mark(node, false);
+      if (this.#marked.has(from)) this.#mark(node, false);
     }
   }
 
@@ -102,20 +127,34 @@ export class Marker {
   }
 
   #mark(node: Node, flat: boolean): void {
-    const id = idOf(node);
-    if (this.#marked.has(id) || (flat && this.#markedFlat.has(id))) return;
-    (flat ? this.#markedFlat : this.#marked).add(id);
-    this.#waiting.push({ node, id, flat });
+    if (this.#marked.has(node) || (flat && this.#markedFlat.has(node))) return;
+    (flat ? this.#markedFlat : this.#marked).add(node);
+    this.#waiting.push({ node, flat });
   }
 
-  #visit({ node, id, flat }: Visit): void {
-    if (!flat) for (const from of this.#backReferences.get(id) ?? []) this.#mark(from, false);
+  #takeFromRest(): void {
+    const rest = this.#rests.at(-1);
+    if (rest === undefined) return;
+    const end = rest.at + NODES_PER_STEP;
+    for (const to of rest.nodes.slice(rest.at, end)) this.#mark(to, rest.flat);
+    rest.at = end;
+    if (end >= rest.nodes.length) this.#rests.pop();
+  }
+
+  #visit({ node, flat }: Visit): void {
+    if (!flat && this.#backReferences.size > 0) {
+      for (const from of this.#backReferences.get(idOf(node)) ?? []) this.#mark(from, false);
+    }
     const vertex = this.#graph.find(node);
     // A reference to what is not there is no error.
     if (vertex === undefined) return;
     const { labels, refersTo } = vertex;
     const flatFrom = node.type === 'leases' ? isFlat(labels) : flat;
-    for (const to of refersTo) this.#mark(to, flatFrom);
+    if (refersTo.length > NODES_PER_STEP) {
+      this.#rests.push({ nodes: refersTo, flat: flatFrom, at: 0 });
+    } else {
+      for (const to of refersTo) this.#mark(to, flatFrom);
+    }
     if (flat || !mayRefer(node)) return;
     const edges = edgesOf(node.namespace, labels);
     for (const to of edges.refersTo) this.#mark(to, false);
