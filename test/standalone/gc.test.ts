@@ -3,6 +3,7 @@ import { existsSync, watch } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { parseDigest, type Digest } from '../../src/base/digest.ts';
+import { isOpError } from '../../src/base/errors.ts';
 import { NO_LABELS } from '../../src/base/labels.ts';
 import type { Daemon } from '../support/daemon.ts';
 import { PATIENCE_MS, within } from '../support/patience.ts';
@@ -195,3 +196,43 @@ test('without waiting, what is deleted is collected soon', async () => {
   await gone(fileOf(root.path, digest));
   await gone(fileOf(root.path, deleted));
 });
+
+test('what is leased while a run is about to take it stays', async () => {
+  await using root = await temporaryFolder('alone');
+  await using daemon = await startAlone(root.path, COLLECT);
+  using calls = callsOf(daemon);
+  const { content } = daemon.client;
+  const saving = inside('here', 'saving');
+  await calls.unary(here, RPC.createLease, { id: 'mine' });
+  await calls.unary(here, RPC.createLease, { id: 'saving' });
+  // Several batches of them; each refers to one of its own.
+  const pairs = await Promise.all(
+    Array.from({ length: 900 }, async (_, index) => {
+      const child = await put(daemon, leased, `child ${index}`);
+      const labels = { 'containerd.io/gc.ref.content': child };
+      return { child, parent: await put(daemon, leased, `parent ${index}`, labels) };
+    }),
+  );
+  const collected = calls.unary(here, RPC.deleteLease, { id: 'mine', sync: true });
+  const saved: (typeof pairs)[number][] = [];
+  const isThere = async (pair: (typeof pairs)[number]): Promise<void> => {
+    try {
+      await using _ = await content.writer(saving, `saving ${pair.parent}`, {
+        expected: pair.parent,
+      });
+    } catch (error) {
+      if (!isOpError(error, 'AlreadyExists')) throw error;
+      saved.push(pair);
+    }
+  };
+  // From both ends, as nobody knows in which order they go.
+  for (let at = 0; at < pairs.length / 2; at += 10) {
+    const some = [...pairs.slice(at, at + 10), ...pairs.slice(-at - 10, pairs.length - at)];
+    await Promise.all(some.map(isThere));
+  }
+  await collected;
+  const now = new Set(await contentOf(daemon));
+  process.stdout.write(`leased meanwhile: ${saved.length} of ${pairs.length}\n`);
+  expect(saved.filter(({ parent }) => !now.has(parent))).toEqual([]);
+  for (const { parent } of saved) expect(existsSync(fileOf(root.path, parent))).toBe(true);
+}, 60_000);
