@@ -195,7 +195,8 @@ export const CONFIG_KEYS: readonly ConfigKey[] = [
     key: 'gc.startup_delay',
     type: 'duration',
     default: '"100ms"',
-    description: 'How long after start-up the first run begins; `"0ms"`: none does then.',
+    description:
+      'How long after start-up the first run begins; `"0ms"`: none does then, and what expires is looked for from the first run on.',
   },
   {
     key: 'layers',

@@ -1,8 +1,9 @@
 import type { Clock } from '../base/clock.ts';
 import { isOpError, OpError } from '../base/errors.ts';
 import type { MetadataStore } from '../metadata/metadata.ts';
-import type { Collectible, Node, Discarded, Vertex } from './collectible.ts';
+import type { Collectible, Discarded, Node, Vertex } from './collectible.ts';
 import { idOf, Marker, type Graph } from './mark.ts';
+import { SweepOrder } from './sweep-order.ts';
 
 /** So long the event loop belongs to a run before others have their turn. */
 const SLICE_MS = 2;
@@ -30,8 +31,8 @@ export interface CollectorDependencies {
  *
  * Requests go on meanwhile. What they change is touched, and so marked (mark.ts); a node is removed in
  * the turn in which it is found unmarked while nothing waits to be marked. Removals go through batches
- * as any other change does, in the order in which they were made in memory: a crash leaves some of
- * what was unreachable, and never takes what a record before it made reachable.
+ * as any other change does, in the order in which they were made in memory, and each node goes before
+ * what it refers to (sweep-order.ts): a crash leaves some of what was unreachable, with all it refers to.
  */
 export class Collector implements Graph {
   readonly #dependencies: CollectorDependencies;
@@ -87,11 +88,11 @@ export class Collector implements Graph {
     const marker = new Marker(this, this.#dependencies.clock.now());
     this.#marker = marker;
     this.#busyMs = 0;
-    let removed = 0;
+    let removed: number;
     try {
       for (const { node } of this.#holds.values()) marker.touch(node);
       await this.#finish(marker);
-      for (const type of this.#collectibles.keys()) removed += await this.#sweep(marker, type);
+      removed = await this.#sweep(marker);
     } finally {
       this.#marker = undefined;
     }
@@ -129,60 +130,38 @@ export class Collector implements Graph {
     }
   }
 
-  /** Snapshots after their children: what still has some is tried again while others go. */
-  async #sweep(marker: Marker, type: string): Promise<number> {
-    const collectible = this.#collectibles.get(type);
-    if (collectible === undefined) return 0;
-    let left = await this.#unmarked(marker, collectible);
-    let removed = 0;
-    for (;;) {
-      const stayed: Node[] = [];
-      const before = left.length;
-      while (left.length > 0) {
-        const batch = left.splice(0, NODES_PER_BATCH);
-        await this.#finish(marker);
-        removed += await this.#remove(marker, collectible, batch, stayed);
-      }
-      if (stayed.length === 0 || stayed.length === before) return removed;
-      left = stayed;
-    }
-  }
-
-  /** Those that came last first, as children come after their parents. */
-  async #unmarked(marker: Marker, collectible: Collectible): Promise<Node[]> {
-    const found: Node[] = [];
-    const all = collectible.nodes()[Symbol.iterator]();
-    await this.#inSlices(() => {
-      const next = all.next();
-      if (next.done === true) return false;
-      if (!marker.isMarked(next.value)) found.push(next.value);
-      return true;
+  /** @returns how many have gone; what a request is at work on stays for the next run */
+  async #sweep(marker: Marker): Promise<number> {
+    const order = new SweepOrder({
+      nodes: () => this.nodes(),
+      isMarked: (node) => marker.isMarked(node),
+      referencesOf: (node) => marker.referencesOf(node),
     });
-    return found.toReversed();
+    await this.#inSlices(() => order.step());
+    const left = order.result;
+    let removed = 0;
+    for (let at = 0; at < left.length; at += NODES_PER_BATCH) {
+      await this.#finish(marker);
+      removed += await this.#remove(marker, left.slice(at, at + NODES_PER_BATCH));
+    }
+    return removed;
   }
 
   /** @returns how many have gone */
-  async #remove(
-    marker: Marker,
-    collectible: Collectible,
-    batch: readonly Node[],
-    stayed: Node[],
-  ): Promise<number> {
+  async #remove(marker: Marker, batch: readonly Node[]): Promise<number> {
     const start = performance.now();
-    // On a full disk the change is taken back and made once more, in a later turn.
     let gone: Discarded[] = [];
-    let notYet: Node[] = [];
     const written = this.#dependencies.metadata.update(
       (tx) => {
+        // On a full disk the change is taken back and made once more, in a later turn.
         gone = [];
-        notYet = [];
         this.#requireCurrent(marker);
         while (!marker.isDone) marker.step();
         for (const node of batch) {
           if (marker.isMarked(node)) continue;
-          const removed = collectible.discard(tx, node.namespace, node.key);
-          if (removed === undefined) notYet.push(node);
-          else gone.push(removed);
+          const { type, namespace, key } = node;
+          const discarded = this.#collectibles.get(type)?.discard(tx, namespace, key);
+          if (discarded !== undefined) gone.push(discarded);
         }
       },
       { frees: true },
@@ -194,10 +173,9 @@ export class Collector implements Graph {
       // More than a record holds: leases with thousands of resources, each of them a removal.
       if (batch.length === 1 || !isOpError(error, 'ResourceExhausted')) throw error;
       const half = batch.length >> 1;
-      const first = await this.#remove(marker, collectible, batch.slice(0, half), stayed);
-      return first + (await this.#remove(marker, collectible, batch.slice(half), stayed));
+      const first = await this.#remove(marker, batch.slice(0, half));
+      return first + (await this.#remove(marker, batch.slice(half)));
     }
-    stayed.push(...notYet);
     await Promise.all(gone.map(async (discarded) => discarded()));
     return gone.length;
   }

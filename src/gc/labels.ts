@@ -42,11 +42,9 @@ export function edgesOf(namespace: string, labels: Labels): LabelEdges {
   return { refersTo, referredBy, conditions };
 }
 
-export const isRoot = (labels: Labels): boolean => {
-  if (labels.has(ROOT)) return true;
-  for (const label of labels.keys()) if (label.startsWith(ROOT)) return true;
-  return false;
-};
+/** Whatever is behind the label's name, as containerd has it. */
+export const isRoot = (labels: Labels): boolean =>
+  labels.keys().some((label) => label.startsWith(ROOT));
 
 /** Whether a lease keeps what it names alone, not what that refers to. */
 export const isFlat = (labels: Labels): boolean => labels.has(FLAT);

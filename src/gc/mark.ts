@@ -1,3 +1,4 @@
+import type { Labels } from '../base/labels.ts';
 import type { Node, Vertex } from './collectible.ts';
 import { edgesOf, expiryOf, isFlat, isRoot } from './labels.ts';
 
@@ -26,7 +27,7 @@ interface Rest {
 const NODES_PER_STEP = 32;
 
 /** By type and namespace: large sets, and new strings for each node, would take their time at once. */
-class NodeSet {
+export class NodeSet {
   readonly #keys = new Map<string, Map<string, Set<string>>>();
 
   has({ type, namespace, key }: Node): boolean {
@@ -102,6 +103,15 @@ export class Marker {
     this.#waiting.push({ node, flat: false });
   }
 
+  /** All that a node leads to at this moment; undefined when it is not there. */
+  referencesOf(node: Node): readonly Node[] | undefined {
+    const vertex = this.#graph.find(node);
+    if (vertex === undefined) return undefined;
+    const found = [...vertex.refersTo, ...(this.#backReferences.get(idOf(node)) ?? [])];
+    if (!mayRefer(node)) return found;
+    return [...found, ...this.#byLabels(node, vertex.labels)];
+  }
+
   /** Once for each node: is it a root, and who refers to it by a label of its own? */
   #look(node: Node): void {
     const vertex = this.#graph.find(node);
@@ -132,6 +142,17 @@ export class Marker {
     this.#waiting.push({ node, flat });
   }
 
+  /** What the labels of a node lead to; conditions as they are at this moment. */
+  #byLabels(node: Node, labels: Labels): readonly Node[] {
+    const { refersTo, conditions } = edgesOf(node.namespace, labels);
+    if (conditions.length === 0) return refersTo;
+    const fulfilled = conditions.filter(({ node: to, holds }) => {
+      const snapshot = this.#graph.find(to);
+      return snapshot !== undefined && holds(snapshot.labels, this.#now);
+    });
+    return [...refersTo, ...fulfilled.map(({ node: to }) => to)];
+  }
+
   #takeFromRest(): void {
     const rest = this.#rests.at(-1);
     if (rest === undefined) return;
@@ -156,12 +177,7 @@ export class Marker {
       for (const to of refersTo) this.#mark(to, flatFrom);
     }
     if (flat || !mayRefer(node)) return;
-    const edges = edgesOf(node.namespace, labels);
-    for (const to of edges.refersTo) this.#mark(to, false);
-    for (const { node: to, holds } of edges.conditions) {
-      const snapshot = this.#graph.find(to);
-      if (snapshot !== undefined && holds(snapshot.labels, this.#now)) this.#mark(to, false);
-    }
+    for (const to of this.#byLabels(node, labels)) this.#mark(to, false);
   }
 }
 

@@ -197,7 +197,7 @@ test('without waiting, what is deleted is collected soon', async () => {
   await gone(fileOf(root.path, deleted));
 });
 
-test('what is leased while a run is about to take it stays', async () => {
+test('what is leased while a run is about to take it stays, with what it refers to', async () => {
   await using root = await temporaryFolder('alone');
   await using daemon = await startAlone(root.path, COLLECT);
   using calls = callsOf(daemon);
@@ -233,6 +233,7 @@ test('what is leased while a run is about to take it stays', async () => {
   await collected;
   const now = new Set(await contentOf(daemon));
   process.stdout.write(`leased meanwhile: ${saved.length} of ${pairs.length}\n`);
-  expect(saved.filter(({ parent }) => !now.has(parent))).toEqual([]);
+  const lost = saved.filter(({ parent, child }) => !now.has(parent) || !now.has(child));
+  expect(lost).toEqual([]);
   for (const { parent } of saved) expect(existsSync(fileOf(root.path, parent))).toBe(true);
 }, 60_000);
