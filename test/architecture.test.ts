@@ -18,6 +18,7 @@ const CONTRACTS: ReadonlySet<string> = new Set([
   'leases/lease.ts',
   'containers/container.ts',
   'events/event.ts',
+  'gc/collectible.ts',
 ]);
 
 /** Implementations: a folder may import the folders named here, itself and any contract. */
@@ -33,9 +34,10 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   leases: ['base', 'metadata'],
   containers: ['base', 'metadata'],
   events: ['base'],
+  gc: ['base'],
   grpc: ['base'],
   daemon:
-    'base platform metadata content snapshotters diff namespaces images leases containers events grpc'.split(
+    'base platform metadata content snapshotters diff namespaces images leases containers events gc grpc'.split(
       ' ',
     ),
   frontend: ['base', 'grpc'],

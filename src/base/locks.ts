@@ -3,6 +3,10 @@ export class KeyedLocks {
   /** The last holder or waiter of each key: whoever comes next waits for it. */
   readonly #tails = new Map<string, Promise<void>>();
 
+  isHeld(key: string): boolean {
+    return this.#tails.has(key);
+  }
+
   /** Runs `work` while holding all keys. */
   async with<T>(keys: readonly string[], work: () => Promise<T>): Promise<T> {
     const { promise, resolve } = Promise.withResolvers<void>();

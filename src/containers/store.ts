@@ -6,6 +6,7 @@ import { adaptContainer, compileFilters } from '../base/filters.ts';
 import { checkIdentifier, requireNamespace } from '../base/identifiers.ts';
 import { checkLabels, withoutEmptyLabels } from '../base/labels.ts';
 import type { Any, EventPublisher } from '../events/event.ts';
+import type { Collectible, GcNotes, Node, Vertex } from '../gc/collectible.ts';
 import type { MetadataStore } from '../metadata/metadata.ts';
 import { create, labelsToRecord, NamespacedRecords } from '../metadata/namespaced-records.ts';
 import type { NamespaceBook } from '../namespaces/namespace.ts';
@@ -30,6 +31,7 @@ interface ContainerRecord {
 interface Dependencies {
   readonly metadata: MetadataStore;
   readonly namespaces: NamespaceBook;
+  readonly gc: GcNotes;
   readonly events: EventPublisher;
   readonly clock: Clock;
 }
@@ -37,7 +39,8 @@ interface Dependencies {
 const MUTABLE = ['labels', 'spec', 'extensions', 'image', 'snapshotkey'];
 
 /** Each change is one batch: the container and its namespace. A crash leaves both or neither. */
-export class LocalContainerStore implements ContainerStore {
+export class LocalContainerStore implements ContainerStore, Collectible {
+  readonly type = 'containers';
   readonly #containers: NamespacedRecords<Container>;
   readonly #dependencies: Dependencies;
 
@@ -71,7 +74,7 @@ export class LocalContainerStore implements ContainerStore {
 
   async create(ctx: RequestContext, draft: ContainerDraft): Promise<Container> {
     const namespace = requireNamespace(ctx);
-    const { metadata, namespaces, clock, events } = this.#dependencies;
+    const { metadata, namespaces, clock, gc, events } = this.#dependencies;
     check(draft);
     const { id, image, runtime } = draft;
     const now = clock.now();
@@ -80,6 +83,7 @@ export class LocalContainerStore implements ContainerStore {
     await create(metadata, (tx) => {
       namespaces.ensure(tx, namespace);
       this.#containers.add(tx, namespace, id, container);
+      gc.touch({ type: this.type, namespace, key: id }, tx);
     });
     events.publish(namespace, { type: 'ContainerCreate', id, image, runtime });
     return container;
@@ -91,13 +95,15 @@ export class LocalContainerStore implements ContainerStore {
     fieldPaths: readonly string[],
   ): Promise<Container> {
     const namespace = requireNamespace(ctx);
-    const { metadata, clock, events } = this.#dependencies;
+    const { metadata, clock, gc, events } = this.#dependencies;
     if (change.id === '') throw new OpError('InvalidArgument', 'container id must not be empty');
     const updated = await metadata.update((tx) => {
       const changed = applied(this.#get(namespace, change.id), change, fieldPaths);
       check(changed);
       const container = { ...changed, updatedAt: clock.now() };
       this.#containers.put(tx, namespace, container.id, container);
+      gc.touch({ type: this.type, namespace, key: container.id }, tx);
+      gc.freed(tx);
       return container;
     });
     const { id, image, labels, snapshotKey } = updated;
@@ -107,15 +113,35 @@ export class LocalContainerStore implements ContainerStore {
 
   async delete(ctx: RequestContext, id: string): Promise<void> {
     const namespace = requireNamespace(ctx);
-    const { metadata, events } = this.#dependencies;
+    const { metadata, gc, events } = this.#dependencies;
     await metadata.update(
       (tx) => {
         this.#get(namespace, id);
         this.#containers.delete(tx, namespace, id);
+        gc.freed(tx);
       },
       { frees: true },
     );
     events.publish(namespace, { type: 'ContainerDelete', id });
+  }
+
+  *nodes(): Iterable<Node> {
+    for (const [namespace, key] of this.#containers.names()) {
+      yield { type: this.type, namespace, key };
+    }
+  }
+
+  find(namespace: string, key: string): Vertex | undefined {
+    const container = this.#containers.get(namespace, key);
+    if (container === undefined) return undefined;
+    const { snapshotter, snapshotKey, labels } = container;
+    const snapshot = { type: `snapshots/${snapshotter}`, namespace, key: snapshotKey };
+    return { root: 'always', labels, refersTo: snapshotter === '' ? [] : [snapshot] };
+  }
+
+  /** A container stays until it is deleted. */
+  discard(): undefined {
+    return undefined;
   }
 
   /** @throws OpError NotFound */

@@ -97,6 +97,21 @@ export class LocalContentStore implements ContentStore {
     return this.#index.has(digest) ? this.#index.get(digest) : undefined;
   }
 
+  /** The digests of all blobs that count; taken over several turns, in which they come and go. */
+  *digests(): Iterable<Digest> {
+    for (const { digest } of this.#index.all()) yield digest;
+  }
+
+  /** Ingests by ref, at this moment; start-up must be over. */
+  refs(): Iterable<string> {
+    return this.#ingests.keys();
+  }
+  findIngest(ref: string): (Status & { readonly hasWriter: boolean }) | undefined {
+    const ingest = this.#ingests.get(ref);
+    const hasWriter = this.#writers.has(ref);
+    return ingest === undefined ? undefined : { ...ingest.status, hasWriter };
+  }
+
   /** Whether there is an ingest with a ref that begins so. */
   anyIngestBelow(prefix: string): boolean {
     return this.#ingests.keys().some((ref) => ref.startsWith(prefix));
@@ -129,14 +144,24 @@ export class LocalContentStore implements ContentStore {
     for (const info of this.#index.all()) if (matches(adaptContent(info))) yield info;
   }
 
-  async delete(_ctx: RequestContext, digest: Digest): Promise<void> {
+  /** @param isWanted asked in the turn in which it would go: then it stays */
+  async delete(
+    _ctx: RequestContext,
+    digest: Digest,
+    isWanted: () => boolean = () => false,
+  ): Promise<void> {
     await this.#recovered;
     await this.#digestLocks.with([digest], async () => {
       if (!this.#index.has(digest)) return;
-      await this.#dependencies.metadata.update(
-        (tx) => this.#index.remove(tx, this.#index.get(digest)),
+      const isGone = await this.#dependencies.metadata.update(
+        (tx) => {
+          if (isWanted()) return false;
+          this.#index.remove(tx, this.#index.get(digest));
+          return true;
+        },
         { frees: true },
       );
+      if (!isGone) return;
       this.#cache.delete(digest);
       await this.#throwAway(this.#layout.blob(digest));
     });

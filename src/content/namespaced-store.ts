@@ -1,5 +1,5 @@
 import type { Clock } from '../base/clock.ts';
-import type { RequestContext } from '../base/context.ts';
+import { background, type RequestContext } from '../base/context.ts';
 import { parseDigest, type Digest } from '../base/digest.ts';
 import { alreadyExists, isOpError, notFound, OpError, quote } from '../base/errors.ts';
 import { updateLabels } from '../base/fieldpaths.ts';
@@ -7,11 +7,13 @@ import { adaptContent, adaptStatus, compileFilters } from '../base/filters.ts';
 import { requireNamespace } from '../base/identifiers.ts';
 import { checkLabels, withoutEmptyLabels, type Labels } from '../base/labels.ts';
 import type { EventPublisher } from '../events/event.ts';
+import type { Collectible, Discarded, GcNotes, Node, Vertex } from '../gc/collectible.ts';
 import type { LeaseBook } from '../leases/lease.ts';
 import type { MetadataStore, WriteTx } from '../metadata/metadata.ts';
 import { labelsToRecord, NamespacedRecords } from '../metadata/namespaced-records.ts';
 import type { NamespaceBook } from '../namespaces/namespace.ts';
 import type { Announced, ContentStore, Info, Status, Writer } from './content.ts';
+import { NamespacedIngests } from './namespaced-ingests.ts';
 import { NamespacedWriter } from './namespaced-writer.ts';
 
 /** Whether a namespace may take up a blob that another one wrote, by its digest alone. */
@@ -20,16 +22,24 @@ export type Sharing = 'shared' | 'isolated';
 /** With `isolated`: "true" lets others take up the blobs of the namespace that has this label. */
 const SHAREABLE = 'containerd.io/namespace.shareable';
 
+/** So many blobs go from the disk at a time. */
+const DELETES_AT_ONCE = 256;
+
 /** What it stands on: one store for all namespaces. */
 interface Backend extends ContentStore {
   find(digest: Digest): Info | undefined;
+  digests(): Iterable<Digest>;
+  refs(): Iterable<string>;
+  findIngest(ref: string): (Status & { readonly hasWriter: boolean }) | undefined;
   anyIngestBelow(prefix: string): boolean;
+  delete(ctx: RequestContext, digest: Digest, isWanted?: () => boolean): Promise<void>;
 }
 
 interface Dependencies {
   readonly metadata: MetadataStore;
   readonly namespaces: NamespaceBook;
   readonly leases: LeaseBook;
+  readonly gc: GcNotes;
   readonly events: EventPublisher;
   readonly clock: Clock;
   readonly sharing: Sharing;
@@ -57,21 +67,31 @@ interface VisibleRecord {
  *
  * That record, the namespace's and the lease's join the batch of the blob's own record. It counts only
  * while the blob does: a crash may leave it without one, and start-up forgets it (as invariant 7 of
- * docs/durability.md has it for the blob's record). Delete takes the record away; the blob stays.
+ * docs/durability.md has it for the blob's record). Delete takes the record away; the blob, once no
+ * namespace sees it, goes with the next collection, also when a crash came between.
  */
-export class NamespacedContentStore implements ContentStore {
+export class NamespacedContentStore implements ContentStore, Collectible {
+  readonly type = 'content';
   readonly #backend: Backend;
   readonly #visible: NamespacedRecords<Visible>;
+  readonly #ingests: NamespacedIngests;
+  /** Blobs below that no namespace may see any more. */
+  readonly #unseen = new Set<Digest>();
+  /** How many writers stand for a blob below, or are making it. */
+  readonly #uses = new Map<Digest, number>();
   readonly #dependencies: Dependencies;
 
   private constructor(
     backend: Backend,
     visible: NamespacedRecords<Visible>,
+    ingests: NamespacedIngests,
     dependencies: Dependencies,
   ) {
     this.#backend = backend;
     this.#visible = visible;
+    this.#ingests = ingests;
     this.#dependencies = dependencies;
+    for (const digest of backend.digests()) if (!this.#isSeen(digest)) this.#unseen.add(digest);
     const { namespaces } = dependencies;
     namespaces.addOccupant((name) => (visible.any(name) ? 'blobs' : undefined));
     namespaces.addOccupant((name) => (backend.anyIngestBelow(`${name}/`) ? 'ingests' : undefined));
@@ -102,7 +122,8 @@ export class NamespacedContentStore implements ContentStore {
         await metadata.update((tx) => visible.delete(tx, namespace, digest), { frees: true });
       }
     }
-    return new NamespacedContentStore(backend, visible, dependencies);
+    const ingests = await NamespacedIngests.open(backend, dependencies);
+    return new NamespacedContentStore(backend, visible, ingests, dependencies);
   }
 
   async info(ctx: RequestContext, digest: Digest): Promise<Info> {
@@ -115,7 +136,7 @@ export class NamespacedContentStore implements ContentStore {
     fieldPaths: readonly string[],
   ): Promise<Info> {
     const namespace = requireNamespace(ctx);
-    const { metadata, clock } = this.#dependencies;
+    const { metadata, clock, gc } = this.#dependencies;
     return metadata.update((tx) => {
       const info = this.#get(namespace, change.digest);
       const labels = updateLabels(info.labels, change.labels, fieldPaths);
@@ -123,6 +144,7 @@ export class NamespacedContentStore implements ContentStore {
       const { digest, createdAt } = info;
       const visible = { digest, createdAt, updatedAt: clock.now(), labels };
       this.#visible.put(tx, namespace, digest, visible);
+      gc.touch(this.#node(namespace, digest), tx);
       return { ...visible, size: info.size };
     });
   }
@@ -143,7 +165,8 @@ export class NamespacedContentStore implements ContentStore {
     await metadata.update(
       (tx) => {
         this.#get(namespace, digest);
-        this.#visible.delete(tx, namespace, digest);
+        this.#hide(tx, namespace, digest);
+        this.#dependencies.gc.freed(tx);
         leases.forget(tx, ctx, { type: 'content', id: digest });
       },
       { frees: true },
@@ -182,19 +205,24 @@ export class NamespacedContentStore implements ContentStore {
 
   /** @throws OpError NotFound, unlike a store below */
   async abort(ctx: RequestContext, ref: string): Promise<void> {
+    const namespace = requireNamespace(ctx);
     await this.status(ctx, ref);
-    await this.#backend.abort(ctx, `${requireNamespace(ctx)}/${ref}`);
-    if (ctx.leaseId === undefined) return;
+    await this.#backend.abort(ctx, `${namespace}/${ref}`);
+    if (ctx.leaseId === undefined && !this.#ingests.isLeased(namespace, ref)) return;
     const { metadata, leases } = this.#dependencies;
-    await metadata.update((tx) => leases.forget(tx, ctx, { type: 'ingests', id: ref }), {
-      frees: true,
-    });
+    await metadata.update(
+      (tx) => {
+        leases.forget(tx, ctx, { type: 'ingests', id: ref });
+        this.#ingests.setLeased(tx, namespace, ref, false);
+      },
+      { frees: true },
+    );
   }
 
   async writer(ctx: RequestContext, ref: string, announced: Announced): Promise<Writer> {
     const namespace = requireNamespace(ctx);
     if (ref === '') throw new OpError('InvalidArgument', 'an ingest needs a ref: it is empty');
-    const { metadata, namespaces, leases } = this.#dependencies;
+    const { metadata, namespaces, leases, gc } = this.#dependencies;
     const { total = 0, expected } = announced;
     if (expected !== undefined && this.#find(namespace, expected) !== undefined) {
       // Also without a lease: the answer waits until the records it rests on are on disk.
@@ -203,18 +231,29 @@ export class NamespacedContentStore implements ContentStore {
     }
     const shared = expected === undefined ? undefined : this.#shareable(expected, total);
     leases.require(ctx);
+    const uses = new DisposableStack();
+    if (expected !== undefined) uses.use(this.#use(namespace, expected));
     const open = (): Promise<Writer> =>
       this.#backend.writer(ctx, `${namespace}/${ref}`, { ...announced, anew: true });
-    const first = shared === undefined ? await open() : undefined;
+    let first: Writer | undefined;
     try {
-      // A lease keeps the ingest, should its writer leave it behind.
-      if (ctx.leaseId !== undefined || !namespaces.has(namespace)) {
+      first = shared === undefined ? await open() : undefined;
+      gc.touch(this.#ingests.node(namespace, ref));
+      // A lease keeps the ingest, should its writer leave it behind; one that had none, some time does.
+      const isLeased = ctx.leaseId !== undefined;
+      if (
+        isLeased ||
+        !namespaces.has(namespace) ||
+        this.#ingests.isLeased(namespace, ref) !== isLeased
+      ) {
         await metadata.update((tx) => {
           namespaces.ensure(tx, namespace);
           leases.keep(tx, ctx, { type: 'ingests', id: ref });
+          this.#ingests.setLeased(tx, namespace, ref, isLeased);
         });
       }
     } catch (error) {
+      uses.dispose();
       await first?.[Symbol.asyncDispose]();
       throw error;
     }
@@ -225,15 +264,61 @@ export class NamespacedContentStore implements ContentStore {
       shared,
       now: this.#dependencies.clock.now(),
       open,
+      uses,
+      use: (digest) => this.#use(namespace, digest),
+      left: () => gc.touch(this.#ingests.node(namespace, ref)),
       isVisible: (digest) => this.#find(namespace, digest) !== undefined,
       dropHeld: () => this.#dropHeld(ctx, `${namespace}/${ref}`),
       copy: (digest) => this.#backend.read(ctx, digest, 0, 0),
       show: (tx, digest, labels) => this.#show(tx, ctx, { ref, digest, labels }),
-      hide: (tx, digest) => this.#visible.delete(tx, namespace, digest),
+      hide: (tx, digest) => this.#hide(tx, namespace, digest),
       alone: (change) => metadata.update(change),
       committed: (digest, size) =>
         this.#dependencies.events.publish(namespace, { type: 'ContentCreate', digest, size }),
     });
+  }
+
+  get ingests(): Collectible {
+    return this.#ingests;
+  }
+
+  *nodes(): Iterable<Node> {
+    for (const [namespace, key] of this.#visible.names()) yield this.#node(namespace, key);
+  }
+
+  find(namespace: string, key: string): Vertex | undefined {
+    const visible = this.#visible.get(namespace, key);
+    if (visible === undefined) return undefined;
+    return { root: 'with gc.root', labels: visible.labels, refersTo: [] };
+  }
+
+  /** containerd tells nobody of blobs that it collects. */
+  discard(tx: WriteTx, namespace: string, key: string): Discarded | undefined {
+    const visible = this.#visible.get(namespace, key);
+    if (visible === undefined) return undefined;
+    this.#hide(tx, namespace, visible.digest);
+    return () => undefined;
+  }
+
+  /** What no namespace sees goes from the disk. A crash before leaves it to the next start. */
+  async swept(): Promise<void> {
+    while (this.#unseen.size > 0) {
+      const some = [...this.#unseen.keys().take(DELETES_AT_ONCE)];
+      for (const digest of some) this.#unseen.delete(digest);
+      // Those of one turn share a record.
+      const isWanted = (digest: Digest): boolean => this.#uses.has(digest) || this.#isSeen(digest);
+      await Promise.all(
+        some.map(async (digest) => {
+          try {
+            await this.#backend.delete(background, digest, () => isWanted(digest));
+          } catch (error) {
+            this.#unseen.add(digest);
+            throw error;
+          }
+        }),
+      );
+    }
+    await this.#ingests.forgetGone();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -254,6 +339,40 @@ export class NamespacedContentStore implements ContentStore {
     const info = this.#find(namespace, digest);
     if (info === undefined) throw notFound(`content ${digest}`);
     return info;
+  }
+
+  #node(namespace: string, key: string): Node {
+    return { type: this.type, namespace, key };
+  }
+
+  #isSeen(digest: Digest): boolean {
+    return this.#visible
+      .namespaces()
+      .some((namespace) => this.#visible.get(namespace, digest) !== undefined);
+  }
+
+  #hide(tx: WriteTx, namespace: string, digest: Digest): void {
+    this.#visible.delete(tx, namespace, digest);
+    if (!this.#isSeen(digest)) this.#unseen.add(digest);
+  }
+
+  /** A writer builds on a blob: until it is disposed it stays, here and below. */
+  #use(namespace: string, digest: Digest): Disposable {
+    const { gc } = this.#dependencies;
+    const hold = gc.hold(this.#node(namespace, digest));
+    this.#uses.set(digest, (this.#uses.get(digest) ?? 0) + 1);
+    return {
+      [Symbol.dispose]: () => {
+        hold[Symbol.dispose]();
+        const left = (this.#uses.get(digest) ?? 1) - 1;
+        if (left > 0) this.#uses.set(digest, left);
+        else this.#uses.delete(digest);
+        if (left > 0 || this.#isSeen(digest)) return;
+        // Had it been there, a run may have left it for us.
+        this.#unseen.add(digest);
+        if (this.#backend.find(digest) !== undefined) gc.freed();
+      },
+    };
   }
 
   /** The blob of another namespace that may stand for bytes which a client would have to send. */
@@ -288,10 +407,12 @@ export class NamespacedContentStore implements ContentStore {
     { ref, digest, labels }: { ref: string; digest: Digest; labels: Labels },
   ): boolean {
     const namespace = requireNamespace(ctx);
-    const { namespaces, leases, clock } = this.#dependencies;
+    const { namespaces, leases, gc, clock } = this.#dependencies;
     namespaces.ensure(tx, namespace);
     leases.forget(tx, ctx, { type: 'ingests', id: ref });
+    this.#ingests.setLeased(tx, namespace, ref, false);
     leases.keep(tx, ctx, { type: 'content', id: digest });
+    gc.touch(this.#node(namespace, digest), tx);
     if (this.#find(namespace, digest) !== undefined) return false;
     const now = clock.now();
     const visible = { digest, createdAt: now, updatedAt: now, labels: withoutEmptyLabels(labels) };

@@ -13,6 +13,11 @@ interface WriterOptions {
   readonly shared: Info | undefined;
   readonly now: bigint;
   readonly open: () => Promise<Writer>;
+  /** What the writer builds on: blobs that are not collected while it is there. */
+  readonly uses: DisposableStack;
+  readonly use: (digest: Digest) => Disposable;
+  /** The ref is free again. */
+  readonly left: () => void;
   readonly isVisible: (digest: Digest) => boolean;
   /** What an earlier writer of the ref left behind goes. */
   readonly dropHeld: () => Promise<void>;
@@ -53,7 +58,10 @@ export class NamespacedWriter implements Writer {
   async announce(announced: Announced): Promise<void> {
     const { total = 0, expected } = announced;
     if (total > 0) this.#total = total;
-    if (expected !== undefined) this.#expected = expected;
+    if (expected !== undefined && expected !== this.#expected) {
+      this.#expected = expected;
+      this.#options.uses.use(this.#options.use(expected));
+    }
     if (expected === undefined || !this.#options.isVisible(expected)) {
       await this.#writer?.announce({ ...announced, anew: true });
       return;
@@ -87,6 +95,7 @@ export class NamespacedWriter implements Writer {
     const { show, hide, alone, committed } = this.#options;
     const { offset, digest: sha256 } = this.status();
     let digest = this.#expected ?? sha256;
+    this.#options.uses.use(this.#options.use(digest));
     let isNew = true;
     if (this.#writer === undefined) {
       digest = this.#checkShared();
@@ -110,7 +119,12 @@ export class NamespacedWriter implements Writer {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#writer?.[Symbol.asyncDispose]();
+    try {
+      await this.#writer?.[Symbol.asyncDispose]();
+    } finally {
+      this.#options.uses.dispose();
+      this.#options.left();
+    }
   }
 
   /** @throws OpError FailedPrecondition size or digest differ from the announced */

@@ -16,6 +16,7 @@ import { createLinux } from '../platform/linux/linux.ts';
 import type { DriverDependencies, DriverFactory } from '../snapshotters/driver.ts';
 import { drivers } from '../snapshotters/drivers.ts';
 import type { Snapshotter } from '../snapshotters/snapshotter.ts';
+import { SnapshotTree } from '../snapshotters/tree.ts';
 import { TreeSnapshotter } from '../snapshotters/tree-snapshotter.ts';
 import type { DaemonConfig, SnapshotterConfig } from './config.ts';
 import { layerBlobs } from './layer-blobs.ts';
@@ -95,22 +96,21 @@ export async function compose(
     await LocalContentStore.open(contentRoot, { metadata, jobs, clock, warn }),
   );
 
-  const dependencies = { linux, jobs, warn, metadata, clock };
+  const dependencies = { linux, jobs, log, warn, metadata, clock };
   const namespaced =
-    config.standalone && (await openNamespaced(content, config.standalone.sharing, dependencies));
+    config.standalone &&
+    (await openNamespaced(content, { ...config.standalone, gc: config.gc }, dependencies));
   const blobs = undo.use(namespaced?.blobs ?? layerBlobs(content, config.containerdAddress, clock));
   const workerEntry = workers.layers;
   const applier = undo.use(new ThreadedApplier({ workerEntry, limits: config.layers, blobs }));
   const comparer = undo.use(new ThreadedComparer({ workerEntry, blobs }));
 
+  const forDrivers = { ...dependencies, rebaser: applier };
   const snapshotters: SnapshotterInstance[] = [];
   const recoveries = [content.recovered];
   for (const instance of config.snapshotters.values()) {
     try {
-      const opened = await openSnapshotter(instance, root.uuid, namespaced, {
-        ...dependencies,
-        rebaser: applier,
-      });
+      const opened = await openSnapshotter(instance, root.uuid, namespaced, forDrivers);
       snapshotters.push(opened.instance);
       recoveries.push(undo.use(opened.snapshotter).recovered);
     } catch (error) {
@@ -124,6 +124,13 @@ export async function compose(
     }
   }
 
+  const recovered = Promise.all(recoveries).then(() => undefined);
+  if (namespaced) {
+    // Taken down first: a run under way ends before the stores close.
+    undo.use(namespaced);
+    const missing = await missingOf(snapshotters, metadata);
+    recovered.then(() => namespaced.startCollecting(missing)).catch(() => undefined);
+  }
   const parts = undo.move();
   return {
     uuid: root.uuid,
@@ -134,10 +141,22 @@ export async function compose(
     snapshotters,
     nouns: namespaced?.nouns,
     snapshotter: resolver(snapshotters, config.anyName),
-    recovered: Promise.all(recoveries).then(() => undefined),
+    recovered,
     [Symbol.asyncDispose]: () => parts.disposeAsync(),
   };
 }
+
+/** Snapshotters that have records, and are not in the config or could not be opened. */
+const missingOf = (
+  instances: readonly SnapshotterInstance[],
+  metadata: MetadataStore,
+): Promise<readonly string[]> => {
+  const open = instances.filter(({ snapshotter }) => snapshotter !== undefined);
+  return SnapshotTree.instancesBut(
+    metadata,
+    open.map(({ config }) => config.name),
+  );
+};
 
 interface SnapshotterDependencies extends DriverDependencies {
   readonly metadata: MetadataStore;

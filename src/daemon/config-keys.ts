@@ -1,6 +1,16 @@
 import { TAR_LIMITS } from '../diff/apply/limits.ts';
+import { GC_DEFAULTS } from '../gc/scheduler.ts';
 
-export type ConfigKeyType = 'path' | 'string' | 'one of' | 'mode' | 'id' | 'count' | 'table';
+export type ConfigKeyType =
+  | 'path'
+  | 'string'
+  | 'one of'
+  | 'mode'
+  | 'id'
+  | 'count'
+  | 'part'
+  | 'duration'
+  | 'table';
 
 /** One key of the config file: what docs/configuration.md lists, what the parser accepts and defaults to. */
 export interface ConfigKey {
@@ -147,6 +157,46 @@ export const CONFIG_KEYS: readonly ConfigKey[] = [
     default: '(`<root>/snapshotters/NAME`)',
     description:
       'The folder that holds its snapshots. It may lie on another file system; no two snapshotters may share or nest theirs.',
+  },
+  {
+    key: 'gc',
+    type: 'table',
+    default: undefined,
+    description:
+      "When a standalone daemon collects what nothing refers to (docs/standalone.md); keys and defaults are those of containerd's `io.containerd.gc.v1.scheduler`.",
+  },
+  {
+    key: 'gc.pause_threshold',
+    type: 'part',
+    default: String(GC_DEFAULTS.pauseThreshold),
+    description:
+      'The part of the time, at most 0.5, that runs may take which changes bring about; 0: a second passes between them.',
+  },
+  {
+    key: 'gc.deletion_threshold',
+    type: 'count',
+    default: String(GC_DEFAULTS.deletionThreshold),
+    description:
+      'After so many removals a run does not wait for its part of the time; 0: it always does.',
+  },
+  {
+    key: 'gc.mutation_threshold',
+    type: 'count',
+    default: String(GC_DEFAULTS.mutationThreshold),
+    description: 'So many changes bring about a run, as a single removal does; 0: they do not.',
+  },
+  {
+    key: 'gc.schedule_delay',
+    type: 'duration',
+    default: '"0ms"',
+    description: 'How long a run waits at least, also one that a `--sync` waits for.',
+  },
+  {
+    key: 'gc.startup_delay',
+    type: 'duration',
+    default: '"100ms"',
+    description:
+      'How long after start-up the first run begins; `"0ms"`: none does then, and what expires is looked for from the first run on.',
   },
   {
     key: 'layers',

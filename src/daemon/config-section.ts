@@ -71,11 +71,31 @@ export class ConfigSection {
     throw this.fail(key, `must be a whole number from 0 to 4294967294, is ${show(value)}`);
   }
 
-  /** How many of something; at least one. */
-  count(key: string, preset: number): number {
+  /** How many of something. */
+  count(key: string, preset: number, least: 0 | 1 = 1): number {
     const value = this.#values.get(key) ?? preset;
-    if (Number.isSafeInteger(value) && Number(value) > 0) return Number(value);
-    throw this.fail(key, `must be a whole number from 1 to 2^53 - 1, is ${show(value)}`);
+    if (Number.isSafeInteger(value) && Number(value) >= least) return Number(value);
+    throw this.fail(key, `must be a whole number from ${least} to 2^53 - 1, is ${show(value)}`);
+  }
+
+  /** A part of a whole, of which half is the most. */
+  part(key: string, preset: number): number {
+    const value = this.#values.get(key) ?? preset;
+    if (typeof value === 'number' && value >= 0 && value <= 0.5) return value;
+    throw this.fail(key, `must be a number from 0 to 0.5, is ${show(value)}`);
+  }
+
+  /** A string such as "100ms" or "2s", in milliseconds. */
+  duration(key: string, presetMs: number): number {
+    const value = this.#values.get(key);
+    if (value === undefined) return presetMs;
+    const { count, unit = '' } =
+      typeof value === 'string'
+        ? (/^(?<count>\d{1,9})(?<unit>ms|s|m|h)$/.exec(value)?.groups ?? {})
+        : {};
+    const unitMs = UNITS_MS.get(unit);
+    if (count !== undefined && unitMs !== undefined) return Number(count) * unitMs;
+    throw this.fail(key, `must be a duration in quotes such as "100ms" or "2s", is ${show(value)}`);
   }
 
   /** Permission bits: a string of octal digits, as a bare 660 or 440 would be read as decimal. */
@@ -137,6 +157,13 @@ export class ConfigSection {
     return plain;
   }
 }
+
+const UNITS_MS: ReadonlyMap<string, number> = new Map([
+  ['ms', 1],
+  ['s', 1000],
+  ['m', 60_000],
+  ['h', 3_600_000],
+]);
 
 const show = (value: unknown): string =>
   quote(typeof value === 'bigint' ? `${value}` : String(value));

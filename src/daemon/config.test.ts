@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 
 import { OpError } from '../base/errors.ts';
 import { TAR_LIMITS } from '../diff/apply/limits.ts';
+import { GC_DEFAULTS } from '../gc/scheduler.ts';
 import type { DriverFactory } from '../snapshotters/driver.ts';
 import { configFor, configFromFlags, parseConfig } from './config.ts';
 
@@ -57,6 +58,7 @@ format = "json"
     root: '/srv/ballast',
     containerdAddress: '/run/containerd/containerd.sock',
     plugin: { socket: '/run/ballast/other.sock', mode: 0o600, uid: 7, gid: 8 },
+    gc: GC_DEFAULTS,
     layers: { ...TAR_LIMITS, entriesMax: 1000, fileBytesMax: 1_000_000 },
     standalone: undefined,
     anyName: false,
@@ -92,6 +94,7 @@ test('an empty file is a config of defaults', () => {
     root: '/var/lib/ballast',
     containerdAddress: undefined,
     plugin: { socket: '/run/ballast/plugin.sock', mode: 0o660, uid: 0, gid: 0 },
+    gc: GC_DEFAULTS,
     layers: TAR_LIMITS,
     snapshotters: new Map(),
     standalone: undefined,
@@ -101,7 +104,37 @@ test('an empty file is a config of defaults', () => {
   });
 });
 
+test('when to collect is read as containerd reads it', () => {
+  const { gc } = parsed(`
+[standalone]
+[gc]
+pause_threshold = 0.1
+deletion_threshold = 5
+mutation_threshold = 0
+schedule_delay = "2s"
+startup_delay = "0ms"
+`);
+  expect(gc).toEqual({
+    pauseThreshold: 0.1,
+    deletionThreshold: 5,
+    mutationThreshold: 0,
+    scheduleDelayMs: 2000,
+    startupDelayMs: 0,
+  });
+});
+
 test.for<[string, string, RegExp]>([
+  ['collecting behind a plugin socket', '[gc]\n', /toml:1: gc is for a standalone socket/],
+  [
+    'more than half of the time',
+    '[standalone]\n[gc]\npause_threshold = 0.6',
+    /toml:3: gc\.pause_threshold must be a number from 0 to 0\.5, is "0\.6"/,
+  ],
+  [
+    'a duration without a unit',
+    '[standalone]\n[gc]\nschedule_delay = 5',
+    /toml:3: gc\.schedule_delay must be a duration in quotes/,
+  ],
   ['a text that is no TOML', 'root = "/x"\nroot = \n', /ballast\.toml:2:\d+: this is no TOML/],
   ['a key that is misspelt', '\nrooot = "/x"', /toml:2: rooot .*did you mean root\?/],
   [

@@ -7,6 +7,7 @@ import { messageOf, OpError, quote } from '../base/errors.ts';
 import type { LogLevel } from '../base/log.ts';
 import type { Sharing } from '../content/namespaced-store.ts';
 import { TAR_LIMITS, type TarLimits } from '../diff/apply/limits.ts';
+import { GC_DEFAULTS, type GcConfig } from '../gc/scheduler.ts';
 import type { ConfigTable, DriverFactory, Durability } from '../snapshotters/driver.ts';
 import {
   DEFAULTS,
@@ -56,6 +57,8 @@ export interface DaemonConfig {
   readonly plugin: SocketConfig;
   /** For clients of containerd, without a containerd: then it owns the root alone. */
   readonly standalone: StandaloneConfig | undefined;
+  /** For a standalone socket. */
+  readonly gc: GcConfig;
   readonly layers: TarLimits;
   readonly snapshotters: ReadonlyMap<string, SnapshotterConfig>;
   /** The only snapshotter answers whatever name a request carries: a start by flags, without a file. */
@@ -199,6 +202,7 @@ function check(top: ConfigSection, drivers: readonly DriverFactory[]): DaemonCon
       gid: plugin.id('gid', DEFAULTS.pluginGid),
     },
     standalone,
+    gc: gcOf(top, standalone !== undefined),
     layers: layersOf(top.section('layers')),
     snapshotters: snapshottersOf(top.section('snapshotter'), root, {
       drivers,
@@ -233,6 +237,22 @@ function standaloneOf(top: ConfigSection): StandaloneConfig | undefined {
     uid: section.id('uid', DEFAULTS.pluginUid),
     gid: section.id('gid', DEFAULTS.pluginGid),
     sharing: section.choice('content_sharing', SHARINGS, DEFAULTS.sharing),
+  };
+}
+
+/** Behind a plugin socket containerd collects. */
+function gcOf(top: ConfigSection, isStandalone: boolean): GcConfig {
+  if (!isStandalone && top.keys().includes('gc')) {
+    throw top.fail('gc', 'is for a standalone socket: behind a plugin socket containerd collects');
+  }
+  const section = top.section('gc');
+  section.refuseUnknown(keysBelow('gc'));
+  return {
+    pauseThreshold: section.part('pause_threshold', GC_DEFAULTS.pauseThreshold),
+    deletionThreshold: section.count('deletion_threshold', GC_DEFAULTS.deletionThreshold, 0),
+    mutationThreshold: section.count('mutation_threshold', GC_DEFAULTS.mutationThreshold, 0),
+    scheduleDelayMs: section.duration('schedule_delay', GC_DEFAULTS.scheduleDelayMs),
+    startupDelayMs: section.duration('startup_delay', GC_DEFAULTS.startupDelayMs),
   };
 }
 

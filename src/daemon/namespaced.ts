@@ -3,8 +3,12 @@ import type { ContainerStore } from '../containers/container.ts';
 import { LocalContainerStore } from '../containers/store.ts';
 import type { LocalContentStore } from '../content/local-store.ts';
 import { NamespacedContentStore, type Sharing } from '../content/namespaced-store.ts';
+import type { Log } from '../base/log.ts';
 import type { EventExchange } from '../events/event.ts';
 import { LocalEventExchange } from '../events/exchange.ts';
+import type { GcRuns } from '../gc/collectible.ts';
+import { Collector } from '../gc/collector.ts';
+import { Scheduler, type GcConfig } from '../gc/scheduler.ts';
 import type { ImageStore } from '../images/image.ts';
 import { LocalImageStore } from '../images/store.ts';
 import type { LeaseManager } from '../leases/lease.ts';
@@ -24,40 +28,71 @@ export interface Nouns {
   readonly leases: LeaseManager;
   readonly containers: ContainerStore;
   readonly events: EventExchange;
+  readonly gc: GcRuns;
 }
 
 /** What puts namespaces, leases and events around the stores that a plugin socket serves as they are. */
-export interface Namespaced {
+export interface Namespaced extends AsyncDisposable {
   readonly nouns: Nouns;
   readonly content: NamespacedContentStore;
   readonly blobs: LayerBlobs;
   snapshotter(name: string, backend: TreeSnapshotter): Snapshotter;
+  /**
+   * Records and disk agree everywhere: what nobody refers to is collected from now on. Nothing is while there are
+   * snapshotters whose snapshots nobody can look at: blobs that only they refer to would go.
+   * @param missing their names
+   */
+  readonly startCollecting: (missing: readonly string[]) => void;
 }
 
 interface Dependencies {
   readonly metadata: MetadataStore;
   readonly clock: Clock;
+  readonly log: Log;
   readonly warn: (fields: Record<string, unknown>, message: string) => void;
+}
+
+interface Options {
+  readonly sharing: Sharing;
+  readonly gc: GcConfig;
 }
 
 /** @param backend its records and the disk were compared */
 export async function openNamespaced(
   backend: LocalContentStore,
-  sharing: Sharing,
+  { sharing, gc: gcConfig }: Options,
   dependencies: Dependencies,
 ): Promise<Namespaced> {
-  const { metadata, clock, warn } = dependencies;
+  const { metadata, clock, log, warn } = dependencies;
+  const collector = new Collector({ metadata, clock });
+  const gc = new Scheduler(gcConfig, { collector, clock, log });
   const events = new LocalEventExchange(clock);
   const namespaces = await LocalNamespaceStore.open({ metadata, events });
-  const leases = await LocalLeaseManager.open({ metadata, namespaces, clock });
-  const books = { metadata, namespaces, leases, events, clock };
+  const leases = await LocalLeaseManager.open({ metadata, namespaces, gc, clock });
+  const books = { metadata, namespaces, leases, gc, events, clock };
   const images = await LocalImageStore.open(books);
   const containers = await LocalContainerStore.open(books);
   const content = await NamespacedContentStore.open(backend, { ...books, sharing, warn });
+  for (const noun of [leases, images, containers]) collector.add(noun);
   return {
-    nouns: { namespaces, images, leases, containers, events },
+    nouns: { namespaces, images, leases, containers, events, gc },
     content,
     blobs: namespacedBlobs(backend, content),
-    snapshotter: (name, snapshotter) => new NamespacedSnapshotter(name, snapshotter, books),
+    snapshotter: (name, tree) => {
+      const snapshotter = new NamespacedSnapshotter(name, tree, books);
+      collector.add(snapshotter);
+      return snapshotter;
+    },
+    startCollecting: (missing) => {
+      if (missing.length > 0) {
+        log.warn({ snapshotters: missing }, 'nothing is collected while these are not available');
+        void gc[Symbol.asyncDispose]();
+        return;
+      }
+      collector.add(content);
+      collector.add(content.ingests);
+      gc.start();
+    },
+    [Symbol.asyncDispose]: () => gc[Symbol.asyncDispose](),
   };
 }

@@ -57,8 +57,8 @@ export function servicesOf(stores: Stores, health: Health): readonly Service[] {
 
 const nounServices = (nouns: Nouns): readonly Service[] => [
   namespacesService(nouns.namespaces),
-  imagesService(nouns.images),
-  leasesService(nouns.leases),
+  imagesService(nouns.images, nouns.gc),
+  leasesService(nouns.leases, nouns.gc),
   containersService(nouns.containers),
   eventsService(nouns.events),
 ];

@@ -7,6 +7,7 @@ import { adaptImage, compileFilters } from '../base/filters.ts';
 import { requireNamespace } from '../base/identifiers.ts';
 import { checkLabels, withoutEmptyLabels } from '../base/labels.ts';
 import type { EventPublisher } from '../events/event.ts';
+import type { Collectible, Discarded, GcNotes, Node, Vertex } from '../gc/collectible.ts';
 import type { LeaseBook } from '../leases/lease.ts';
 import type { MetadataStore, WriteTx } from '../metadata/metadata.ts';
 import { create, labelsToRecord, NamespacedRecords } from '../metadata/namespaced-records.ts';
@@ -29,6 +30,7 @@ interface Dependencies {
   readonly metadata: MetadataStore;
   readonly namespaces: NamespaceBook;
   readonly leases: LeaseBook;
+  readonly gc: GcNotes;
   readonly events: EventPublisher;
   readonly clock: Clock;
 }
@@ -37,7 +39,8 @@ interface Dependencies {
 const EXPIRE = 'containerd.io/gc.expire';
 
 /** Each change is one batch: the image, its namespace, the lease. A crash leaves all of it or nothing. */
-export class LocalImageStore implements ImageStore {
+export class LocalImageStore implements ImageStore, Collectible {
+  readonly type = 'images';
   readonly #images: NamespacedRecords<Image>;
   readonly #dependencies: Dependencies;
 
@@ -67,13 +70,14 @@ export class LocalImageStore implements ImageStore {
 
   async create(ctx: RequestContext, draft: ImageDraft): Promise<Image> {
     const namespace = requireNamespace(ctx);
-    const { metadata, clock, events } = this.#dependencies;
+    const { metadata, clock, gc, events } = this.#dependencies;
     check(draft);
     const now = clock.now();
     const image = normal({ ...draft, createdAt: now, updatedAt: now });
     await create(metadata, (tx) => {
       this.#keep(tx, ctx, image);
       this.#images.add(tx, namespace, image.name, image);
+      gc.touch({ type: this.type, namespace, key: image.name }, tx);
     });
     events.publish(namespace, { type: 'ImageCreate', name: image.name, labels: image.labels });
     return image;
@@ -85,7 +89,7 @@ export class LocalImageStore implements ImageStore {
     fieldPaths: readonly string[],
   ): Promise<Image> {
     const namespace = requireNamespace(ctx);
-    const { metadata, clock, events } = this.#dependencies;
+    const { metadata, clock, gc, events } = this.#dependencies;
     if (change.name === '') throw new OpError('InvalidArgument', 'image name must not be empty');
     const image = await metadata.update((tx) => {
       const changed = applied(this.#get(namespace, change.name), change, fieldPaths);
@@ -93,6 +97,8 @@ export class LocalImageStore implements ImageStore {
       const updated = normal({ ...changed, updatedAt: clock.now() });
       this.#keep(tx, ctx, updated);
       this.#images.put(tx, namespace, updated.name, updated);
+      gc.touch({ type: this.type, namespace, key: updated.name }, tx);
+      gc.freed(tx);
       return updated;
     });
     events.publish(namespace, { type: 'ImageUpdate', name: image.name, labels: image.labels });
@@ -101,7 +107,7 @@ export class LocalImageStore implements ImageStore {
 
   async delete(ctx: RequestContext, name: string, target: Digest | undefined): Promise<void> {
     const namespace = requireNamespace(ctx);
-    const { metadata, leases, events } = this.#dependencies;
+    const { metadata, leases, gc, events } = this.#dependencies;
     await metadata.update(
       (tx) => {
         const image = this.#get(namespace, name);
@@ -110,10 +116,28 @@ export class LocalImageStore implements ImageStore {
         }
         this.#images.delete(tx, namespace, name);
         leases.forget(tx, ctx, { type: 'images', id: name });
+        gc.freed(tx);
       },
       { frees: true },
     );
     events.publish(namespace, { type: 'ImageDelete', name });
+  }
+
+  *nodes(): Iterable<Node> {
+    for (const [namespace, key] of this.#images.names()) yield { type: this.type, namespace, key };
+  }
+
+  find(namespace: string, key: string): Vertex | undefined {
+    const image = this.#images.get(namespace, key);
+    if (image === undefined) return undefined;
+    const target = { type: 'content', namespace, key: image.target.digest };
+    return { root: 'until gc.expire', labels: image.labels, refersTo: [target] };
+  }
+
+  discard(tx: WriteTx, namespace: string, key: string): Discarded | undefined {
+    if (this.#images.get(namespace, key) === undefined) return undefined;
+    this.#images.delete(tx, namespace, key);
+    return () => this.#dependencies.events.publish(namespace, { type: 'ImageDelete', name: key });
   }
 
   #keep(tx: WriteTx, ctx: RequestContext, image: Image): void {

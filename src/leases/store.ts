@@ -6,6 +6,7 @@ import { notFound, OpError, quote } from '../base/errors.ts';
 import { adaptLease, compileFilters } from '../base/filters.ts';
 import { requireNamespace } from '../base/identifiers.ts';
 import { checkLabels, withoutEmptyLabels, type Labels } from '../base/labels.ts';
+import type { Collectible, Discarded, GcNotes, Node, Vertex } from '../gc/collectible.ts';
 import type { MetadataStore, WriteTx } from '../metadata/metadata.ts';
 import { create, labelsToRecord, NamespacedRecords } from '../metadata/namespaced-records.ts';
 import type { NamespaceBook } from '../namespaces/namespace.ts';
@@ -19,6 +20,7 @@ interface LeaseRecord {
 interface Dependencies {
   readonly metadata: MetadataStore;
   readonly namespaces: NamespaceBook;
+  readonly gc: GcNotes;
   readonly clock: Clock;
 }
 
@@ -26,7 +28,8 @@ interface Dependencies {
  * Leases and what they keep: a record each, as one lease may keep thousands of things. A lease and its
  * resources go in one batch, so that a crash leaves no resource of a lease that is gone.
  */
-export class LocalLeaseManager implements LeaseManager, LeaseBook {
+export class LocalLeaseManager implements LeaseManager, LeaseBook, Collectible {
+  readonly type = 'leases';
   readonly #leases: NamespacedRecords<Lease>;
   readonly #resources: LeaseResources;
   readonly #dependencies: Dependencies;
@@ -59,7 +62,7 @@ export class LocalLeaseManager implements LeaseManager, LeaseBook {
 
   async create(ctx: RequestContext, given: string, labels: Labels): Promise<Lease> {
     const namespace = requireNamespace(ctx);
-    const { metadata, namespaces, clock } = this.#dependencies;
+    const { metadata, namespaces, clock, gc } = this.#dependencies;
     checkLabels(labels);
     const createdAt = clock.now();
     const id = given === '' ? `${createdAt}-${randomBytes(3).toString('base64url')}` : given;
@@ -67,6 +70,7 @@ export class LocalLeaseManager implements LeaseManager, LeaseBook {
     await create(metadata, (tx) => {
       namespaces.ensure(tx, namespace);
       this.#leases.add(tx, namespace, id, lease);
+      gc.touch({ type: this.type, namespace, key: id }, tx);
     });
     return lease;
   }
@@ -76,8 +80,8 @@ export class LocalLeaseManager implements LeaseManager, LeaseBook {
     await this.#dependencies.metadata.update(
       (tx) => {
         this.#get(namespace, id);
-        this.#leases.delete(tx, namespace, id);
-        this.#resources.deleteAll(tx, namespace, id);
+        this.#delete(tx, namespace, id);
+        this.#dependencies.gc.freed(tx);
       },
       { frees: true },
     );
@@ -94,7 +98,7 @@ export class LocalLeaseManager implements LeaseManager, LeaseBook {
     await this.#dependencies.metadata.update((tx) => {
       this.#get(namespace, id);
       checkResource(resource);
-      this.#resources.add(tx, { namespace, lease: id }, resource);
+      this.#add(tx, { namespace, lease: id }, resource);
     });
   }
 
@@ -105,6 +109,7 @@ export class LocalLeaseManager implements LeaseManager, LeaseBook {
         this.#get(namespace, id);
         checkResource(resource);
         this.#resources.delete(tx, { namespace, lease: id }, resource);
+        this.#dependencies.gc.freed(tx);
       },
       { frees: true },
     );
@@ -128,13 +133,42 @@ export class LocalLeaseManager implements LeaseManager, LeaseBook {
     if (ctx.leaseId === undefined) return;
     const namespace = requireNamespace(ctx);
     this.#get(namespace, ctx.leaseId);
-    this.#resources.add(tx, { namespace, lease: ctx.leaseId }, resource);
+    this.#add(tx, { namespace, lease: ctx.leaseId }, resource);
   }
 
   forget(tx: WriteTx, ctx: RequestContext, resource: Resource): void {
     if (ctx.leaseId === undefined) return;
     const namespace = requireNamespace(ctx);
     this.#resources.delete(tx, { namespace, lease: ctx.leaseId }, resource);
+  }
+
+  *nodes(): Iterable<Node> {
+    for (const [namespace, key] of this.#leases.names()) yield { type: this.type, namespace, key };
+  }
+
+  find(namespace: string, key: string): Vertex | undefined {
+    const lease = this.#leases.get(namespace, key);
+    if (lease === undefined) return undefined;
+    const resources = this.#resources.of({ namespace, lease: key });
+    const refersTo = resources.map(({ type, id }) => ({ type, namespace, key: id }));
+    return { root: 'until gc.expire', labels: lease.labels, refersTo };
+  }
+
+  discard(tx: WriteTx, namespace: string, key: string): Discarded | undefined {
+    if (this.#leases.get(namespace, key) === undefined) return undefined;
+    this.#delete(tx, namespace, key);
+    return () => undefined;
+  }
+
+  #add(tx: WriteTx, name: LeaseName, resource: Resource): void {
+    this.#resources.add(tx, name, resource);
+    const { namespace } = name;
+    this.#dependencies.gc.touch({ type: resource.type, namespace, key: resource.id }, tx);
+  }
+
+  #delete(tx: WriteTx, namespace: string, id: string): void {
+    this.#leases.delete(tx, namespace, id);
+    this.#resources.deleteAll(tx, namespace, id);
   }
 
   /** @throws OpError NotFound */

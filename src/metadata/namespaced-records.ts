@@ -46,6 +46,12 @@ export class NamespacedRecords<T> {
   namespaces(): readonly string[] {
     return [...this.#values.keys()];
   }
+  /** Namespace and name of all; taken over several turns, in which they come and go. */
+  *names(): Iterable<readonly [namespace: string, name: string]> {
+    for (const [namespace, values] of this.#values) {
+      for (const name of values.keys()) yield [namespace, name];
+    }
+  }
   /** By name, as containerd's lists are. */
   sorted(namespace: string): readonly T[] {
     const entries = [...(this.#values.get(namespace) ?? [])];

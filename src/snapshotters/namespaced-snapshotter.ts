@@ -4,20 +4,25 @@ import { adaptSnapshot, compileFilters } from '../base/filters.ts';
 import { requireNamespace } from '../base/identifiers.ts';
 import { checkLabels, type Labels } from '../base/labels.ts';
 import type { EventPublisher } from '../events/event.ts';
+import type { Collectible, Discarded, GcNotes, Node, Vertex } from '../gc/collectible.ts';
 import type { LeaseBook, Resource } from '../leases/lease.ts';
-import type { Along, MetadataStore } from '../metadata/metadata.ts';
+import type { Along, MetadataStore, WriteTx } from '../metadata/metadata.ts';
 import type { NamespaceBook } from '../namespaces/namespace.ts';
 import type { Info, Mount, Snapshotter, Usage } from './snapshotter.ts';
 
-/** What it stands on: a snapshotter that can say whether a namespace has anything there. */
+/** What it stands on: a snapshotter that says at once what it has, and lets go of it in another's batch. */
 interface Backend extends Snapshotter {
   anyBelow(prefix: string): boolean;
+  names(): Iterable<string>;
+  find(name: string): Info | undefined;
+  discard(tx: WriteTx, name: string): (() => void) | undefined;
 }
 
 interface Dependencies {
   readonly metadata: MetadataStore;
   readonly namespaces: NamespaceBook;
   readonly leases: LeaseBook;
+  readonly gc: GcNotes;
   readonly events: EventPublisher;
 }
 
@@ -29,13 +34,15 @@ const SNAPSHOT_REF = 'containerd.io/snapshot.ref';
  * as NAMESPACE/NAME (a namespace has no slash), so that none of ours has to go with it; the namespace
  * and the lease join its batch. A crash leaves all of them or nothing.
  */
-export class NamespacedSnapshotter implements Snapshotter {
+export class NamespacedSnapshotter implements Snapshotter, Collectible {
+  readonly type: string;
   readonly #name: string;
   readonly #backend: Backend;
   readonly #dependencies: Dependencies;
 
   constructor(name: string, backend: Backend, dependencies: Dependencies) {
     this.#name = name;
+    this.type = `snapshots/${name}`;
     this.#backend = backend;
     this.#dependencies = dependencies;
     dependencies.namespaces.addOccupant((namespace) =>
@@ -55,7 +62,11 @@ export class NamespacedSnapshotter implements Snapshotter {
     return within(ctx, async (own) => {
       checkLabels(labels);
       const change = { name: own.name(name), labels };
-      return own.info(await this.#backend.update(ctx, change, fieldPaths));
+      const along: Along = (tx) => {
+        this.#dependencies.gc.touch(this.#node(own.namespace, name), tx);
+        return () => undefined;
+      };
+      return own.info(await this.#backend.update(ctx, change, fieldPaths, along));
     });
   }
 
@@ -101,9 +112,12 @@ export class NamespacedSnapshotter implements Snapshotter {
   ): Promise<void> {
     await within(ctx, async (own) => {
       checkLabels(labels);
-      const { leases, events } = this.#dependencies;
+      const { leases, gc, events } = this.#dependencies;
       leases.require(ctx);
+      using _key = gc.hold(this.#node(own.namespace, key));
+      using _parent = gc.hold(this.#node(own.namespace, parent));
       const along: Along = (tx) => {
+        gc.touch(this.#node(own.namespace, name), tx);
         leases.keep(tx, ctx, this.#resource(name));
         leases.forget(tx, ctx, this.#resource(key));
         return () => undefined;
@@ -122,8 +136,9 @@ export class NamespacedSnapshotter implements Snapshotter {
 
   async remove(ctx: RequestContext, key: string): Promise<void> {
     await within(ctx, async (own) => {
-      const { leases, events } = this.#dependencies;
+      const { leases, gc, events } = this.#dependencies;
       await this.#backend.remove(ctx, own.name(key), (tx) => {
+        gc.freed(tx);
         leases.forget(tx, ctx, this.#resource(key));
         return () => undefined;
       });
@@ -160,8 +175,10 @@ export class NamespacedSnapshotter implements Snapshotter {
   ): Promise<readonly Mount[]> {
     return within(ctx, async (own) => {
       checkLabels(labels);
-      const { namespaces, leases } = this.#dependencies;
+      const { namespaces, leases, gc } = this.#dependencies;
       leases.require(ctx);
+      using _key = gc.hold(this.#node(own.namespace, key));
+      using _parent = gc.hold(this.#node(own.namespace, parent));
       const target = labels.get(SNAPSHOT_REF);
       if (target !== undefined && (await this.#isThere(ctx, own.name(target)))) {
         return this.#leasedIfThere(ctx, target, () => {
@@ -170,6 +187,7 @@ export class NamespacedSnapshotter implements Snapshotter {
       }
       const along: Along = (tx) => {
         namespaces.ensure(tx, own.namespace);
+        gc.touch(this.#node(own.namespace, key), tx);
         leases.keep(tx, ctx, this.#resource(key));
         return (later) => leases.forget(later, ctx, this.#resource(key));
       };
@@ -202,8 +220,38 @@ export class NamespacedSnapshotter implements Snapshotter {
     }
   }
 
+  *nodes(): Iterable<Node> {
+    for (const name of this.#backend.names()) {
+      const slash = name.indexOf('/');
+      yield this.#node(name.slice(0, slash), name.slice(slash + 1));
+    }
+  }
+
+  find(namespace: string, key: string): Vertex | undefined {
+    const own = new OwnNames(namespace);
+    const found = this.#backend.find(own.name(key));
+    if (found === undefined) return undefined;
+    const { labels, parent } = own.info(found);
+    const refersTo = parent === '' ? [] : [this.#node(namespace, parent)];
+    return { root: 'with gc.root', labels, refersTo };
+  }
+
+  discard(tx: WriteTx, namespace: string, key: string): Discarded | undefined {
+    const thrownAway = this.#backend.discard(tx, new OwnNames(namespace).name(key));
+    if (thrownAway === undefined) return undefined;
+    return () => {
+      thrownAway();
+      const { events } = this.#dependencies;
+      events.publish(namespace, { type: 'SnapshotRemove', key, snapshotter: this.#name });
+    };
+  }
+
+  #node(namespace: string, key: string): Node {
+    return { type: this.type, namespace, key };
+  }
+
   #resource(id: string): Resource {
-    return { type: `snapshots/${this.#name}`, id };
+    return { type: this.type, id };
   }
 }
 

@@ -45,6 +45,7 @@ export interface Snapshotter extends AsyncDisposable {
     ctx: RequestContext,
     change: { readonly name: string; readonly labels: Labels },
     fieldPaths: readonly string[],
+    along?: Along,
   ): Promise<Info>;
   /** Active: measured now. Committed: as frozen at Commit. View: 0/0. @throws NotFound */
   usage(ctx: RequestContext, key: string): Promise<Usage>;

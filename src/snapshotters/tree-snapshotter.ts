@@ -6,7 +6,7 @@ import { updateLabels } from '../base/fieldpaths.ts';
 import { compileFilters, adaptSnapshot } from '../base/filters.ts';
 import { withoutEmptyLabels, type Labels } from '../base/labels.ts';
 import { KeyedLocks } from '../base/locks.ts';
-import type { Along, MetadataStore } from '../metadata/metadata.ts';
+import type { Along, MetadataStore, WriteTx } from '../metadata/metadata.ts';
 import type { SnapshotDriver, SnapshotNode } from './driver.ts';
 import { LateUsage } from './late-usage.ts';
 import { recover } from './recover.ts';
@@ -83,11 +83,13 @@ export class TreeSnapshotter implements Snapshotter {
     _ctx: RequestContext,
     change: { readonly name: string; readonly labels: Labels },
     fieldPaths: readonly string[],
+    along?: Along,
   ): Promise<Info> {
     return this.#metadata.update((tx) => {
       const snapshot = this.#tree.get(change.name);
       const labels = updateLabels(snapshot.labels, change.labels, fieldPaths);
       this.#tree.change(tx, snapshot, { labels, updatedAt: this.#clock.now() });
+      along?.(tx);
       return this.#show(snapshot);
     });
   }
@@ -197,6 +199,29 @@ export class TreeSnapshotter implements Snapshotter {
       this.#trash.throwAway(id);
     });
     if (this.#driver.removesAtOnce === true) await this.#trash.emptied(ctx.signal);
+  }
+
+  /** At this moment, as the records have them. */
+  names(): Iterable<string> {
+    return this.#tree.names();
+  }
+  find(name: string): Info | undefined {
+    const snapshot = this.#tree.find(name);
+    return snapshot === undefined ? undefined : infoOf(snapshot);
+  }
+
+  /**
+   * Takes a snapshot away as a part of a collector's batch, at once; records and disk were compared.
+   * @returns throws its directory away, once the batch is on disk; undefined when it has children, or
+   * a request is at work on it: then it stays
+   */
+  discard(tx: WriteTx, name: string): (() => void) | undefined {
+    const snapshot = this.#tree.find(name);
+    if (snapshot === undefined || snapshot.children > 0 || this.#locks.isHeld(name)) {
+      return undefined;
+    }
+    this.#tree.remove(tx, snapshot);
+    return () => this.#trash.throwAway(snapshot.id);
   }
 
   async *walk(_ctx: RequestContext, filters: readonly string[]): AsyncIterable<Info> {

@@ -4,6 +4,9 @@ import type { MetadataStore, WriteTx } from '../metadata/metadata.ts';
 import type { SnapshotNode } from './driver.ts';
 import type { Info, Kind, Usage } from './snapshotter.ts';
 
+/** Of every record's key, before its snapshotter's name. */
+const PREFIX = 'snapshot/';
+
 /** One node of the tree. Only this file changes it. */
 export interface Snapshot {
   readonly id: string;
@@ -44,7 +47,19 @@ export class SnapshotTree {
   #lastId = 0;
 
   private constructor(instance: string) {
-    this.#prefix = `snapshot/${instance}/`;
+    this.#prefix = `${PREFIX}${instance}/`;
+  }
+
+  /** Snapshotters that have records, without those named; for start-up. */
+  static async instancesBut(
+    metadata: MetadataStore,
+    names: readonly string[],
+  ): Promise<readonly string[]> {
+    const found = new Set<string>();
+    for await (const [key] of metadata.scan(PREFIX)) {
+      found.add(key.slice(PREFIX.length, key.indexOf('/', PREFIX.length)));
+    }
+    return [...found.difference(new Set(names))];
   }
 
   static async load(metadata: MetadataStore, instance: string): Promise<SnapshotTree> {
@@ -93,6 +108,9 @@ export class SnapshotTree {
     const snapshot = this.#byName.get(name);
     if (snapshot === undefined) throw notFound(`snapshot ${quote(name)}`);
     return snapshot;
+  }
+  names(): IterableIterator<string> {
+    return this.#byName.keys();
   }
   all(): IterableIterator<Snapshot> {
     return this.#byName.values();

@@ -1,3 +1,4 @@
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { RequestContext } from '../../src/base/context.ts';
 import { background } from '../../src/base/context.ts';
@@ -63,6 +64,7 @@ export const RPC = {
   listImages: rpc('images.v1.Images', 'List', images.ListImagesRequest, images.ListImagesResponse),
   deleteImage: rpc('images.v1.Images', 'Delete', images.DeleteImageRequest, Empty),
   createLease: rpc('leases.v1.Leases', 'Create', leases.CreateRequest, leases.CreateResponse),
+  deleteLease: rpc('leases.v1.Leases', 'Delete', leases.DeleteRequest, Empty),
   listLeases: rpc('leases.v1.Leases', 'List', leases.ListRequest, leases.ListResponse),
   listResources: rpc(
     'leases.v1.Leases',
@@ -98,14 +100,32 @@ export const RPC = {
   ),
 } as const;
 
+/** For `startAlone`: nothing is collected while a test looks at what is not referred to. */
+export const COLLECT_NOTHING = 'startup_delay = "0ms"\nschedule_delay = "24h"';
+/** As it is by itself. */
+export const COLLECT = '';
+
 /** Starts a ballast alone, with one snapshotter; the caller disposes it. */
-export const startAlone = (root: string, args: readonly string[] = []): Promise<Daemon> =>
-  Daemon.start({
+export async function startAlone(root: string, gc: string = COLLECT_NOTHING): Promise<Daemon> {
+  const config = join(root, 'ballast.toml');
+  await mkdir(root, { recursive: true });
+  const socket = join(root, 'alone.sock');
+  const text = `root = "${root}"
+[standalone]
+socket = "${socket}"
+[gc]
+${gc}
+[snapshotter.native]
+driver = "native"
+`;
+  await writeFile(config, text);
+  return Daemon.start({
     root,
+    socket,
     snapshotter: 'native',
-    command: `${join(repository, 'bin/ballast')} serve --standalone {socket} --root {root} --snapshotter {snapshotter}`,
-    args,
+    command: `${join(repository, 'bin/ballast')} serve --config ${config}`,
   });
+}
 
 export const callsOf = ({ socket }: Daemon): Calls => new Calls(socket);
 

@@ -28,7 +28,7 @@ for (const release of RELEASES) {
       ours.push(line, ...shown(one, alone.folder));
       theirs.push(line, ...shown(other, folder));
     }
-    // containerd collects it now or later; nothing is collected here yet.
+    // containerd collects it now or later; the ballast of this test collects nothing.
     const kept = (lines: readonly string[]): readonly string[] =>
       lines.filter((line) => !line.startsWith(image.index));
     expect(kept(ours)).toEqual(kept(theirs));

@@ -7,7 +7,7 @@ import { background } from '../../src/base/context.ts';
 import { parseDigest } from '../../src/base/digest.ts';
 import { NO_LABELS } from '../../src/base/labels.ts';
 import { Daemon } from '../support/daemon.ts';
-import { temporaryFolder } from '../support/temporary.ts';
+import { repository, temporaryFolder } from '../support/temporary.ts';
 import { callsOf, inside, RPC, startAlone, TARGET } from './client.ts';
 
 const here = inside('here');
@@ -86,7 +86,7 @@ test('a root serves the kind of socket that it began with', async () => {
     return daemon.stderr;
   };
   await using daemon = await startAlone(root.path);
-  const { command = '' } = daemon.options;
+  const command = `${join(repository, 'bin/ballast')} serve --standalone {socket} --root {root}`;
   await daemon.stop('SIGTERM');
   expect(await refused(Daemon.launch(flags))).toMatch(
     /^ballast: root \S+ holds the stores of a standalone socket, .*choose another root\n$/m,

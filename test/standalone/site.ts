@@ -6,6 +6,7 @@ import { cache, Containerd, type Release } from '../interop/containerd.ts';
 import { Program } from '../interop/program.ts';
 import { run } from '../support/run.ts';
 import { repository } from '../support/temporary.ts';
+import { COLLECT_NOTHING } from './client.ts';
 
 /** What a command of `ctr` came to. */
 export interface Outcome {
@@ -26,11 +27,11 @@ export class Alone {
     this.#ballast = ballast;
   }
 
-  /** With overlayfs and native. */
-  static async start(release: Release): Promise<Alone> {
+  /** With overlayfs and native. @param gc the `[gc]` table */
+  static async start(release: Release, gc: string = COLLECT_NOTHING): Promise<Alone> {
     const folder = await mkdtemp(join(tmpdir(), 'alone-'));
     onTestFinished(() => rm(folder, { recursive: true, force: true }));
-    await writeFile(join(folder, 'ballast.toml'), configOf(folder));
+    await writeFile(join(folder, 'ballast.toml'), configOf(folder, gc));
     await run(join(repository, 'scripts/fetch-containerd'), [release.name]);
     const alone = new Alone(folder, release, launch(folder));
     onTestFinished(async () => {
@@ -84,9 +85,11 @@ const launch = (folder: string): Program =>
     'text',
   ]);
 
-const configOf = (folder: string): string => `root = "${folder}/root"
+const configOf = (folder: string, gc: string): string => `root = "${folder}/root"
 [standalone]
 socket = "${folder}/alone.sock"
+[gc]
+${gc}
 [snapshotter.overlayfs]
 driver = "overlay"
 [snapshotter.native]
@@ -102,6 +105,7 @@ export async function plainContainerd(release: Release, folder: string): Promise
     dropIn: `version = 2
 [plugins."io.containerd.gc.v1.scheduler"]
   mutation_threshold = 1000000
+  pause_threshold = 0.0000001
 `,
   });
   onTestFinished(() => containerd.stop());

@@ -1,5 +1,6 @@
 import { parseDigest } from '../../base/digest.ts';
 import { OpError, quote } from '../../base/errors.ts';
+import type { GcRuns } from '../../gc/collectible.ts';
 import type { ImageStore } from '../../images/image.ts';
 import { imageFromWire, imageToWire } from '../convert/images.ts';
 import { containerd, google } from '../gen/wire.js';
@@ -8,7 +9,7 @@ import type { Service } from '../service.ts';
 
 const v1 = containerd.services.images.v1;
 
-export function imagesService(images: ImageStore): Service {
+export function imagesService(images: ImageStore, gc: GcRuns): Service {
   return {
     name: 'containerd.services.images.v1.Images',
     methods: {
@@ -37,6 +38,7 @@ export function imagesService(images: ImageStore): Service {
       Delete: unary(v1.DeleteImageRequest, google.protobuf.Empty, async (ctx, request) => {
         const digest = request.target?.digest ?? '';
         await images.delete(ctx, request.name, digest === '' ? undefined : parseDigest(digest));
+        if (request.sync) await gc.collect();
         return {};
       }),
     },

@@ -1,4 +1,5 @@
 import { OpError } from '../../base/errors.ts';
+import type { GcRuns } from '../../gc/collectible.ts';
 import type { Lease, LeaseManager, Resource } from '../../leases/lease.ts';
 import { labelsFromWire, labelsToWire } from '../convert/labels.ts';
 import { timestampToWire } from '../convert/timestamps.ts';
@@ -9,15 +10,16 @@ import type { Service } from '../service.ts';
 const v1 = containerd.services.leases.v1;
 const { Empty } = google.protobuf;
 
-export function leasesService(leases: LeaseManager): Service {
+export function leasesService(leases: LeaseManager, gc: GcRuns): Service {
   return {
     name: 'containerd.services.leases.v1.Leases',
     methods: {
       Create: unary(v1.CreateRequest, v1.CreateResponse, async (ctx, { id, labels }) => ({
         lease: toWire(await leases.create(ctx, id, labelsFromWire(labels))),
       })),
-      Delete: unary(v1.DeleteRequest, Empty, async (ctx, { id }) => {
+      Delete: unary(v1.DeleteRequest, Empty, async (ctx, { id, sync }) => {
         await leases.delete(ctx, id);
+        if (sync) await gc.collect();
         return {};
       }),
       List: unary(v1.ListRequest, v1.ListResponse, async (ctx, { filters }) => ({
