@@ -4,6 +4,7 @@ import type { RequestContext } from '../base/context.ts';
 import { isOpError, OpError } from '../base/errors.ts';
 import type { ContentStore } from '../content/content.ts';
 import type { LocalContentStore } from '../content/local-store.ts';
+import { EXPIRE_LABEL } from '../gc/collectible.ts';
 import type { BlobSources } from '../diff/apply/threaded-applier.ts';
 import type { BlobTarget, BlobTargets } from '../diff/compare/threaded-comparer.ts';
 import { connectStore, type ContainerdStore } from '../grpc/proxy/containerd-store.ts';
@@ -65,7 +66,7 @@ async function leasedTarget(
   const lease = async (within: RequestContext, ns: bigint): Promise<string> => {
     const id = `ballast-diff-${randomUUID()}`;
     const expire = new Date(Number((clock.now() + ns) / 1_000_000n)).toISOString();
-    await containerd.createLease(within, id, new Map([['containerd.io/gc.expire', expire]]));
+    await containerd.createLease(within, id, new Map([[EXPIRE_LABEL, expire]]));
     return id;
   };
   const packing = await lease(ctx, PACKING_NS);

@@ -9,6 +9,9 @@ export interface Node {
   readonly key: string;
 }
 
+/** On leases and images: until when they keep themselves, as RFC 3339 has it. */
+export const EXPIRE_LABEL = 'containerd.io/gc.expire';
+
 /** Why a node is kept although nothing refers to it; a time is in nanoseconds since the epoch. */
 export type RootRule = 'always' | 'until gc.expire' | 'with gc.root' | { readonly until: bigint };
 

@@ -1,9 +1,8 @@
 import type { Labels } from '../base/labels.ts';
-import type { Node } from './collectible.ts';
+import { EXPIRE_LABEL, type Node } from './collectible.ts';
 
 const GC = 'containerd.io/gc.';
 const ROOT = `${GC}root`;
-const EXPIRE = `${GC}expire`;
 const FLAT = `${GC}flat`;
 const CONDITION = `${GC}cond.snapshot`;
 const USED_AT = `${GC}cond.value-usedat`;
@@ -51,7 +50,7 @@ export const isFlat = (labels: Labels): boolean => labels.has(FLAT);
 
 /** In nanoseconds since the epoch; undefined without the label, or when it is no time of RFC 3339. */
 export function expiryOf(labels: Labels): bigint | undefined {
-  const text = labels.get(EXPIRE);
+  const text = labels.get(EXPIRE_LABEL);
   return text === undefined ? undefined : nanosecondsOf(text);
 }
 

@@ -37,7 +37,8 @@ export interface EndedCall {
 
 export interface CallOwner {
   callStarted(): void;
-  callEnded(call: EndedCall): void;
+  /** @param beganMs on the monotonic clock */
+  callEnded(path: string, status: CallStatus, beganMs: number): void;
   callFailed(error: unknown, path: string): void;
 }
 
@@ -104,7 +105,7 @@ abstract class Call<M extends Method> implements CallListener {
   readonly #path: string;
   readonly #owner: CallOwner;
   #ctx: CallContext | undefined;
-  #began = 0;
+  #beganMs = 0;
   #ended = false;
 
   constructor(path: string, method: M, wire: Wire, owner: CallOwner) {
@@ -116,7 +117,7 @@ abstract class Call<M extends Method> implements CallListener {
 
   onReceiveHeaders(headers: Headers): void {
     this.#ctx = new CallContext(headers);
-    this.#began = performance.now();
+    this.#beganMs = performance.now();
     this.#owner.callStarted();
     this.begin(this.#ctx);
   }
@@ -149,7 +150,7 @@ abstract class Call<M extends Method> implements CallListener {
     if (this.#ended) return;
     this.#ended = true;
     if (!this.cancelled) this.wire.sendStatus(status);
-    this.#owner.callEnded({ path: this.#path, status, ms: performance.now() - this.#began });
+    this.#owner.callEnded(this.#path, status, this.#beganMs);
   }
 }
 

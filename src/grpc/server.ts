@@ -2,6 +2,7 @@ import type { Server as NetServer, Socket } from 'node:net';
 import { Connection, type ConnectionOwner } from './http2/connection.ts';
 import type { EndedCall } from './call.ts';
 import type { Method, Service } from './service.ts';
+import type { CallStatus } from './status.ts';
 
 /** How long answers that are on their way may take to leave. */
 const FLUSH_MS = 1000;
@@ -67,9 +68,9 @@ export class GrpcServer implements ConnectionOwner {
     this.#runningCalls++;
   }
 
-  callEnded(call: EndedCall): void {
+  callEnded(path: string, status: CallStatus, beganMs: number): void {
     this.#runningCalls--;
-    this.#onEnded?.(call);
+    this.#onEnded?.({ path, status, ms: performance.now() - beganMs });
     this.#checkIdle();
   }
 

@@ -7,7 +7,14 @@ import { adaptImage, compileFilters } from '../base/filters.ts';
 import { requireNamespace } from '../base/identifiers.ts';
 import { checkLabels, withoutEmptyLabels } from '../base/labels.ts';
 import type { EventPublisher } from '../events/event.ts';
-import type { Collectible, Discarded, GcNotes, Node, Vertex } from '../gc/collectible.ts';
+import {
+  EXPIRE_LABEL,
+  type Collectible,
+  type Discarded,
+  type GcNotes,
+  type Node,
+  type Vertex,
+} from '../gc/collectible.ts';
 import type { LeaseBook } from '../leases/lease.ts';
 import type { MetadataStore, WriteTx } from '../metadata/metadata.ts';
 import { create, labelsToRecord, NamespacedRecords } from '../metadata/namespaced-records.ts';
@@ -34,9 +41,6 @@ interface Dependencies {
   readonly events: EventPublisher;
   readonly clock: Clock;
 }
-
-/** Only an image that ends by itself needs a lease meanwhile; any other keeps itself. */
-const EXPIRE = 'containerd.io/gc.expire';
 
 /** Each change is one batch: the image, its namespace, the lease. A crash leaves all of it or nothing. */
 export class LocalImageStore implements ImageStore, Collectible {
@@ -144,7 +148,8 @@ export class LocalImageStore implements ImageStore, Collectible {
     const { namespaces, leases } = this.#dependencies;
     namespaces.ensure(tx, requireNamespace(ctx));
     leases.require(ctx);
-    if (image.labels.has(EXPIRE)) leases.keep(tx, ctx, { type: 'images', id: image.name });
+    // Only an image that ends by itself needs a lease meanwhile; any other keeps itself.
+    if (image.labels.has(EXPIRE_LABEL)) leases.keep(tx, ctx, { type: 'images', id: image.name });
   }
 
   /** @throws OpError NotFound */

@@ -112,6 +112,22 @@ test('a flat lease keeps what it names, not what that refers to', async () => {
   expect(await contentOf(daemon)).toEqual([parent]);
 });
 
+test('a blob that a writer of another namespace counts on stays, also when nobody sees it', async () => {
+  await using root = await temporaryFolder('alone');
+  await using daemon = await startAlone(root.path, COLLECT);
+  using calls = callsOf(daemon);
+  const there = inside('there', 'mine');
+  await calls.unary(here, RPC.createLease, { id: 'mine' });
+  await calls.unary(there, RPC.createLease, { id: 'mine' });
+  const digest = await put(daemon, leased, 'shared');
+  await using writer = await daemon.client.content.writer(there, 'ref', { expected: digest });
+  await calls.unary(here, RPC.deleteLease, { id: 'mine', sync: true });
+  expect(await contentOf(daemon)).toEqual([]);
+  expect(await writer.commit(NO_LABELS)).toBe(digest);
+  expect(await contentOf(daemon, 'there')).toEqual([digest]);
+  expect(existsSync(fileOf(root.path, digest))).toBe(true);
+});
+
 test('namespaces are apart: a blob stays on the disk until the last one lost it', async () => {
   await using root = await temporaryFolder('alone');
   await using daemon = await startAlone(root.path, COLLECT);

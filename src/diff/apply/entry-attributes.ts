@@ -23,12 +23,11 @@ export function finishOpen(fd: number, entry: TarEntry): void {
   futimens(fd, timesOf(entry));
 }
 
-/**
- * The same for a file just made with its mode by a process of root's, which has its owner and mode already, most
- * times: each call not made is 2 % of the time.
- */
+const isRoot = process.geteuid?.() === 0 && process.getegid?.() === 0;
+
+/** The same for a file just made with its mode: most have it and root as owner, and a call not made is 2 % of the time. */
 export function finishNew(fd: number, entry: TarEntry, inherited: Inherited): void {
-  const isRoots = inherited === 'nothing' && entry.uid === 0 && entry.gid === 0;
+  const isRoots = isRoot && inherited === 'nothing' && entry.uid === 0 && entry.gid === 0;
   if (!isRoots) fchown(fd, entry.uid, entry.gid);
   dropInherited(fd, inherited);
   setXattrs(fd, entry);

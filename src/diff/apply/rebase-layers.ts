@@ -14,7 +14,6 @@ import {
   O,
   openat,
   openChildDirectory,
-  openDirectory,
 } from '../../platform/linux/files.ts';
 import type { Rebase } from '../../snapshotters/driver.ts';
 import { entriesIn } from './entry-log.ts';
@@ -22,7 +21,7 @@ import { LayerWriter } from './layer-writer.ts';
 import type { TarLimits } from './limits.ts';
 import { bytesOfName } from './names.ts';
 import { ENTRIES, stagedLayers } from './stage-layer.ts';
-import { openTree } from './target.ts';
+import { openPath, openTree } from './target.ts';
 import { namesOf } from './tree.ts';
 
 /** Beside staged layers: a rebase was begun. */
@@ -41,7 +40,7 @@ export interface RebaseLayers extends Rebase {
 export function rebaseLayers(rebase: RebaseLayers): void {
   const { staged, upper, owner, cancel } = rebase;
   const cancellation = cancellationOf(cancel, 'rebasing a snapshot');
-  const directory = opened(staged);
+  const directory = openPath(staged);
   try {
     const layers = stagedLayers(directory);
     if (layers.length === 0) return;
@@ -111,10 +110,10 @@ function isFirst(directory: number): boolean {
 }
 
 function clear(upper: string, cancellation: Cancellation): void {
-  const fd = opened(upper);
+  const fd = openPath(upper);
   try {
     for (const name of namesOf(fd)) {
-      removeTreeAt(opened(upper), bytesOfName(name), upper, cancellation);
+      removeTreeAt(openPath(upper), bytesOfName(name), upper, cancellation);
     }
   } finally {
     close(fd);
@@ -122,20 +121,12 @@ function clear(upper: string, cancellation: Cancellation): void {
 }
 
 function setOwner(upper: string, { uid, gid }: Rebase['owner']): void {
-  const fd = opened(upper);
+  const fd = openPath(upper);
   try {
     fchown(fd, uid, gid);
   } catch (error) {
     throw fromSystemError(error, `setting the owner of ${quote(upper)}`);
   } finally {
     close(fd);
-  }
-}
-
-function opened(path: string): number {
-  try {
-    return openDirectory(path);
-  } catch (error) {
-    throw fromSystemError(error, `opening ${quote(path)}`);
   }
 }

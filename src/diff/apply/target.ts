@@ -86,12 +86,12 @@ export function splitLowers(text: string): readonly string[] {
 export function openTree(target: TreeTarget, cancellation: Cancellation): Tree {
   switch (target.kind) {
     case 'directory':
-      return new PlainTree(openRoot(target.path), cancellation);
+      return new PlainTree(openPath(target.path), cancellation);
     case 'overlay': {
       const { upper, lowers, xattrPrefix } = target;
       const opened: number[] = [];
       try {
-        for (const path of [upper, ...lowers]) opened.push(openRoot(path));
+        for (const path of [upper, ...lowers]) opened.push(openPath(path));
       } catch (error) {
         opened.forEach(close);
         throw error;
@@ -108,7 +108,8 @@ export function openTree(target: TreeTarget, cancellation: Cancellation): Tree {
   }
 }
 
-function openRoot(path: string): number {
+/** @throws OpError NotFound and the like, naming the path */
+export function openPath(path: string): number {
   try {
     return openDirectory(path);
   } catch (error) {

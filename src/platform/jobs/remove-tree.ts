@@ -8,7 +8,7 @@ import type { Cancellation } from './cancellation.ts';
 
 /**
  * How often a directory that is not empty after all is read again: someone writes into it, such as a layer that was
- * given up a moment ago. He has to make a file between our last look and the rmdir, each time.
+ * given up a moment ago. Each time a file has to come between our last look and the rmdir.
  */
 const ATTEMPTS_MAX = 30;
 
