@@ -1,4 +1,5 @@
 import type { Clock } from '../base/clock.ts';
+import { OpError } from '../base/errors.ts';
 import type { ContainerStore } from '../containers/container.ts';
 import { LocalContainerStore } from '../containers/store.ts';
 import type { LocalContentStore } from '../content/local-store.ts';
@@ -8,6 +9,7 @@ import type { EventExchange } from '../events/event.ts';
 import { LocalEventExchange } from '../events/exchange.ts';
 import type { GcRuns } from '../gc/collectible.ts';
 import { Collector } from '../gc/collector.ts';
+import type { Gc } from '../gc/gc.ts';
 import { Scheduler, type GcConfig } from '../gc/scheduler.ts';
 import type { ImageStore } from '../images/image.ts';
 import { LocalImageStore } from '../images/store.ts';
@@ -36,6 +38,7 @@ export interface Namespaced extends AsyncDisposable {
   readonly nouns: Nouns;
   readonly content: NamespacedContentStore;
   readonly blobs: LayerBlobs;
+  readonly gc: Gc;
   snapshotter(name: string, backend: TreeSnapshotter): Snapshotter;
   /**
    * Records and disk agree everywhere: what nobody refers to is collected from now on. Nothing is while there are
@@ -78,6 +81,16 @@ export async function openNamespaced(
     nouns: { namespaces, images, leases, containers, events, gc },
     content,
     blobs: namespacedBlobs(backend, content),
+    gc: {
+      run: async () => {
+        const summary = await gc.collect();
+        if (summary !== undefined) return summary;
+        throw new OpError(
+          'FailedPrecondition',
+          'nothing is collected: a snapshotter that has snapshots is not available, or the daemon is stopping',
+        );
+      },
+    },
     snapshotter: (name, tree) => {
       const snapshotter = new NamespacedSnapshotter(name, tree, books);
       collector.add(snapshotter);

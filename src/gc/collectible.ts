@@ -1,5 +1,6 @@
 import type { Labels } from '../base/labels.ts';
 import type { WriteTx } from '../metadata/metadata.ts';
+import type { RunSummary } from './gc.ts';
 
 /** A thing that is collected or keeps others. The types are those of a lease's resources, and two more. */
 export interface Node {
@@ -57,6 +58,6 @@ export interface GcNotes {
 
 /** For a request that wants what it removed to be collected before it is answered. */
 export interface GcRuns {
-  /** Resolves when a run that began after the call has ended. */
-  collect(): Promise<void>;
+  /** Resolves when a run that began after the call has ended; undefined when no run begins any more. */
+  collect(): Promise<RunSummary | undefined>;
 }

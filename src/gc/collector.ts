@@ -2,6 +2,7 @@ import type { Clock } from '../base/clock.ts';
 import { isOpError, OpError } from '../base/errors.ts';
 import type { MetadataStore } from '../metadata/metadata.ts';
 import type { Collectible, Discarded, Node, Vertex } from './collectible.ts';
+import type { RunSummary } from './gc.ts';
 import { idOf, Marker, type Graph } from './mark.ts';
 import { SweepOrder } from './sweep-order.ts';
 
@@ -12,11 +13,7 @@ const STEPS_PER_LOOK = 16;
 /** So many nodes are removed in one turn, and in one batch. */
 const NODES_PER_BATCH = 256;
 
-/** What a run came to. */
-export interface RunResult {
-  readonly removed: number;
-  /** How long the run had the event loop, all its slices together, in milliseconds. */
-  readonly busyMs: number;
+export interface RunResult extends RunSummary {
   /** When the next root ends being one, in nanoseconds since the epoch. */
   readonly nextExpiry: bigint | undefined;
 }
@@ -41,6 +38,8 @@ export class Collector implements Graph {
   readonly #holds = new Map<string, { readonly node: Node; count: number }>();
   #marker: Marker | undefined;
   #busyMs = 0;
+  /** By the run under way: how many have gone, by type. */
+  #removed = new Map<string, number>();
 
   constructor(dependencies: CollectorDependencies) {
     this.#dependencies = dependencies;
@@ -88,16 +87,16 @@ export class Collector implements Graph {
     const marker = new Marker(this, this.#dependencies.clock.now());
     this.#marker = marker;
     this.#busyMs = 0;
-    let removed: number;
+    this.#removed = new Map();
     try {
       for (const { node } of this.#holds.values()) marker.touch(node);
       await this.#finish(marker);
-      removed = await this.#sweep(marker);
+      await this.#sweep(marker);
     } finally {
       this.#marker = undefined;
     }
     for (const collectible of this.#collectibles.values()) await collectible.swept?.();
-    return { removed, busyMs: this.#busyMs, nextExpiry: marker.nextExpiry };
+    return { removed: this.#removed, busyMs: this.#busyMs, nextExpiry: marker.nextExpiry };
   }
 
   /** Marks until nothing waits; when it resolves, no other has had a turn since. */
@@ -130,8 +129,8 @@ export class Collector implements Graph {
     }
   }
 
-  /** @returns how many have gone; what a request is at work on stays for the next run */
-  async #sweep(marker: Marker): Promise<number> {
+  /** What a request is at work on stays for the next run. */
+  async #sweep(marker: Marker): Promise<void> {
     const order = new SweepOrder({
       nodes: () => this.nodes(),
       isMarked: (node) => marker.isMarked(node),
@@ -139,18 +138,15 @@ export class Collector implements Graph {
     });
     await this.#inSlices(() => order.step());
     const left = order.result;
-    let removed = 0;
     for (let at = 0; at < left.length; at += NODES_PER_BATCH) {
       await this.#finish(marker);
-      removed += await this.#remove(marker, left.slice(at, at + NODES_PER_BATCH));
+      await this.#remove(marker, left.slice(at, at + NODES_PER_BATCH));
     }
-    return removed;
   }
 
-  /** @returns how many have gone */
-  async #remove(marker: Marker, batch: readonly Node[]): Promise<number> {
+  async #remove(marker: Marker, batch: readonly Node[]): Promise<void> {
     const start = performance.now();
-    let gone: Discarded[] = [];
+    let gone: { readonly type: string; readonly discarded: Discarded }[] = [];
     const written = this.#dependencies.metadata.update(
       (tx) => {
         // On a full disk the change is taken back and made once more, in a later turn.
@@ -161,7 +157,7 @@ export class Collector implements Graph {
           if (marker.isMarked(node)) continue;
           const { type, namespace, key } = node;
           const discarded = this.#collectibles.get(type)?.discard(tx, namespace, key);
-          if (discarded !== undefined) gone.push(discarded);
+          if (discarded !== undefined) gone.push({ type, discarded });
         }
       },
       { frees: true },
@@ -173,11 +169,11 @@ export class Collector implements Graph {
       // More than a record holds: leases with thousands of resources, each of them a removal.
       if (batch.length === 1 || !isOpError(error, 'ResourceExhausted')) throw error;
       const half = batch.length >> 1;
-      const first = await this.#remove(marker, batch.slice(0, half));
-      return first + (await this.#remove(marker, batch.slice(half)));
+      await this.#remove(marker, batch.slice(0, half));
+      return this.#remove(marker, batch.slice(half));
     }
-    await Promise.all(gone.map(async (discarded) => discarded()));
-    return gone.length;
+    for (const { type } of gone) this.#removed.set(type, (this.#removed.get(type) ?? 0) + 1);
+    await Promise.all(gone.map(async ({ discarded }) => discarded()));
   }
 }
 

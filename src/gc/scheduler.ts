@@ -3,6 +3,7 @@ import type { WriteTx } from '../metadata/metadata.ts';
 import type { Log } from '../base/log.ts';
 import type { Collector } from './collector.ts';
 import type { GcNotes, GcRuns, Node } from './collectible.ts';
+import type { RunSummary } from './gc.ts';
 import { endOf } from './mark.ts';
 
 /** As containerd's; times in milliseconds. */
@@ -53,7 +54,7 @@ export class Scheduler implements GcNotes, GcRuns, AsyncDisposable {
   #stopped = false;
   #running: Promise<void> | undefined;
   /** Who waits for a run that has not begun. */
-  #waiting: PromiseWithResolvers<void> | undefined;
+  #waiting: PromiseWithResolvers<RunSummary | undefined> | undefined;
   #planned: { readonly at: number; readonly timer: NodeJS.Timeout } | undefined;
   #expiry: { readonly end: bigint; readonly timer: NodeJS.Timeout } | undefined;
   /** Since the last run began. */
@@ -100,11 +101,11 @@ export class Scheduler implements GcNotes, GcRuns, AsyncDisposable {
     this.#consider();
   }
 
-  async collect(): Promise<void> {
-    if (this.#stopped) return;
-    this.#waiting ??= Promise.withResolvers<void>();
+  async collect(): Promise<RunSummary | undefined> {
+    if (this.#stopped) return undefined;
+    this.#waiting ??= Promise.withResolvers<RunSummary | undefined>();
     this.#consider();
-    await this.#waiting.promise;
+    return this.#waiting.promise;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -113,7 +114,7 @@ export class Scheduler implements GcNotes, GcRuns, AsyncDisposable {
     clearTimeout(this.#expiry?.timer);
     this.#dependencies.collector.abandon();
     await this.#running;
-    this.#waiting?.resolve();
+    this.#waiting?.resolve(undefined);
   }
 
   /** A change that throws is taken back in its own turn: no run has seen it. */
@@ -174,12 +175,13 @@ export class Scheduler implements GcNotes, GcRuns, AsyncDisposable {
     clearTimeout(this.#expiry?.timer);
     this.#expiry = undefined;
     try {
-      const { removed, busyMs, nextExpiry } = await collector.run();
-      log.debug({ removed, busyMs }, 'collected');
+      const result = await collector.run();
+      const { removed, busyMs, nextExpiry } = result;
+      log.debug({ removed: Object.fromEntries(removed), busyMs }, 'collected');
       this.#busyMs += busyMs;
       this.#runs++;
       if (nextExpiry !== undefined) this.#expect(nextExpiry);
-      waiting?.resolve();
+      waiting?.resolve(result);
     } catch (error) {
       if (!this.#stopped) log.warn({ error }, 'collection failed; it is tried again later');
       this.#deletions++;

@@ -1,7 +1,8 @@
 import type { RequestContext } from '../../../base/context.ts';
-import { isOpError, messageOf, OpError } from '../../../base/errors.ts';
+import { isOpError, OpError } from '../../../base/errors.ts';
 import { type Connection, connect, type RemotePlugin } from '../../../grpc/proxy/connect.ts';
 import { connectRecords, type ContainerdRecords } from '../../../grpc/proxy/containerd.ts';
+import { reasonOf } from '../ask.ts';
 import { lasting } from './compare.ts';
 import {
   type BallastFacts,
@@ -74,12 +75,6 @@ async function greet(who: string, socket: string, connection: Connection): Promi
     );
   }
 }
-
-/** grpc-js wraps the one thing that matters into two sentences of its own. */
-const reasonOf = (error: unknown): string =>
-  messageOf(error)
-    .replace(/^.*Last error: (?:Error: )?| Resolution note: *$/g, '')
-    .replace(/\.$/, '');
 
 async function namespacesOf(
   records: ContainerdRecords,
