@@ -21,7 +21,7 @@ import { SnapshotTree } from '../snapshotters/tree.ts';
 import { TreeSnapshotter } from '../snapshotters/tree-snapshotter.ts';
 import type { DaemonConfig, SnapshotterConfig } from './config.ts';
 import { layerBlobs } from './layer-blobs.ts';
-import { containerdCollects } from './containerd-collects.ts';
+import { containerdGc } from './containerd-gc.ts';
 import { openNamespaced, type Namespaced, type Nouns } from './namespaced.ts';
 import { claimSnapshotterRoot, markRoot, openRoot } from './root.ts';
 
@@ -143,7 +143,7 @@ export async function compose(
     comparer,
     snapshotters,
     nouns: namespaced?.nouns,
-    gc: namespaced?.gc ?? containerdCollects,
+    gc: namespaced?.gc ?? containerdGc(config.containerdAddress, clock),
     snapshotter: resolver(snapshotters, config.anyName),
     recovered,
     [Symbol.asyncDispose]: () => parts.disposeAsync(),

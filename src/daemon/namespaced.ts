@@ -10,6 +10,7 @@ import { LocalEventExchange } from '../events/exchange.ts';
 import type { GcRuns } from '../gc/collectible.ts';
 import { Collector } from '../gc/collector.ts';
 import type { Gc } from '../gc/gc.ts';
+import { LocalGc } from '../gc/local-gc.ts';
 import { Scheduler, type GcConfig } from '../gc/scheduler.ts';
 import type { ImageStore } from '../images/image.ts';
 import { LocalImageStore } from '../images/store.ts';
@@ -69,6 +70,8 @@ export async function openNamespaced(
   const { metadata, clock, log, warn } = dependencies;
   const collector = new Collector({ metadata, clock });
   const gc = new Scheduler(gcConfig, { collector, clock, log });
+  const ready = Promise.withResolvers<void>();
+  ready.promise.catch(() => undefined);
   const events = new LocalEventExchange(clock);
   const namespaces = await LocalNamespaceStore.open({ metadata, events });
   const leases = await LocalLeaseManager.open({ metadata, namespaces, gc, clock });
@@ -81,16 +84,7 @@ export async function openNamespaced(
     nouns: { namespaces, images, leases, containers, events, gc },
     content,
     blobs: namespacedBlobs(backend, content),
-    gc: {
-      run: async () => {
-        const summary = await gc.collect();
-        if (summary !== undefined) return summary;
-        throw new OpError(
-          'FailedPrecondition',
-          'nothing is collected: a snapshotter that has snapshots is not available, or the daemon is stopping',
-        );
-      },
-    },
+    gc: new LocalGc({ collector, scheduler: gc, clock, ready: ready.promise }),
     snapshotter: (name, tree) => {
       const snapshotter = new NamespacedSnapshotter(name, tree, books);
       collector.add(snapshotter);
@@ -100,11 +94,18 @@ export async function openNamespaced(
       if (missing.length > 0) {
         log.warn({ snapshotters: missing }, 'nothing is collected while these are not available');
         void gc[Symbol.asyncDispose]();
+        ready.reject(
+          new OpError(
+            'FailedPrecondition',
+            `nothing is collected while snapshotters that have snapshots are not available: ${missing.join(', ')}`,
+          ),
+        );
         return;
       }
       collector.add(content);
       collector.add(content.ingests);
       gc.start();
+      ready.resolve();
     },
     [Symbol.asyncDispose]: () => gc[Symbol.asyncDispose](),
   };

@@ -23,7 +23,9 @@ class Things implements Collectible {
   }
   find(_namespace: string, key: string) {
     const root = this.roots.get(key);
-    return root === undefined ? undefined : { root, labels: NO_LABELS, refersTo: [] };
+    return root === undefined
+      ? undefined
+      : { root, createdAt: 0n, labels: NO_LABELS, refersTo: [] };
   }
   discard(_tx: unknown, _namespace: string, key: string) {
     this.roots.delete(key);

@@ -1,9 +1,8 @@
 import type { Clock } from '../base/clock.ts';
 import type { WriteTx } from '../metadata/metadata.ts';
 import type { Log } from '../base/log.ts';
-import type { Collector } from './collector.ts';
+import type { Collector, RunResult } from './collector.ts';
 import type { GcNotes, GcRuns, Node } from './collectible.ts';
-import type { RunSummary } from './gc.ts';
 import { endOf } from './mark.ts';
 
 /** As containerd's; times in milliseconds. */
@@ -54,7 +53,9 @@ export class Scheduler implements GcNotes, GcRuns, AsyncDisposable {
   #stopped = false;
   #running: Promise<void> | undefined;
   /** Who waits for a run that has not begun. */
-  #waiting: PromiseWithResolvers<RunSummary | undefined> | undefined;
+  #waiting: PromiseWithResolvers<RunResult | undefined> | undefined;
+  /** One of those wants to know how much went from the disk. */
+  #isWeighed = false;
   #planned: { readonly at: number; readonly timer: NodeJS.Timeout } | undefined;
   #expiry: { readonly end: bigint; readonly timer: NodeJS.Timeout } | undefined;
   /** Since the last run began. */
@@ -101,9 +102,11 @@ export class Scheduler implements GcNotes, GcRuns, AsyncDisposable {
     this.#consider();
   }
 
-  async collect(): Promise<RunSummary | undefined> {
+  /** @returns undefined when no run begins any more. @param isWeighed as `Collector.run` has it */
+  async collect(isWeighed = false): Promise<RunResult | undefined> {
     if (this.#stopped) return undefined;
-    this.#waiting ??= Promise.withResolvers<RunSummary | undefined>();
+    this.#waiting ??= Promise.withResolvers<RunResult | undefined>();
+    this.#isWeighed ||= isWeighed;
     this.#consider();
     return this.#waiting.promise;
   }
@@ -167,17 +170,19 @@ export class Scheduler implements GcNotes, GcRuns, AsyncDisposable {
 
   async #run(): Promise<void> {
     const waiting = this.#waiting;
+    const isWeighed = this.#isWeighed;
     const { collector, log } = this.#dependencies;
     this.#waiting = undefined;
+    this.#isWeighed = false;
     this.#hasExpired = false;
     this.#mutations = 0;
     this.#deletions = 0;
     clearTimeout(this.#expiry?.timer);
     this.#expiry = undefined;
     try {
-      const result = await collector.run();
+      const result = await collector.run(isWeighed);
       const { removed, busyMs, nextExpiry } = result;
-      log.debug({ removed: Object.fromEntries(removed), busyMs }, 'collected');
+      log.debug({ removed: removed.length, busyMs }, 'collected');
       this.#busyMs += busyMs;
       this.#runs++;
       if (nextExpiry !== undefined) this.#expect(nextExpiry);

@@ -25,7 +25,7 @@ export async function ask<Answer>(
       );
     }
     if (!isOpError(error, 'Unavailable')) throw error;
-    throw new OpError('Unavailable', `asked on ${socket}: ${reasonOf(error)}`, { cause: error });
+    throw new OpError('Unavailable', `asked on ${socket}: ${messageOf(error)}`, { cause: error });
   }
 }
 
@@ -42,9 +42,3 @@ function socketOf(programs: Programs, file: string): string {
     );
   }
 }
-
-/** grpc-js wraps the one thing that matters into two sentences of its own. */
-export const reasonOf = (error: unknown): string =>
-  messageOf(error)
-    .replace(/^.*Last error: (?:Error: )?| Resolution note: *$/g, '')
-    .replace(/\.$/, '');

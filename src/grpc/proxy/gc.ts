@@ -1,10 +1,13 @@
 import type { RequestContext } from '../../base/context.ts';
-import type { Gc, RunSummary } from '../../gc/gc.ts';
+import type { Explanation, Gc, PlanPart, RunSummary } from '../../gc/gc.ts';
+import { explanationFromWire, planFromWire, totalsFromWire } from '../convert/gc.ts';
 import { ballast, google } from '../gen/wire.js';
 import type { Calls } from './calls.ts';
 
 const { v1 } = ballast;
 
+const WHY = { path: '/ballast.v1.GC/Why', request: v1.WhyRequest, response: v1.WhyResponse };
+const PLAN = { path: '/ballast.v1.GC/Plan', request: v1.PlanRequest, response: v1.PlanResponse };
 const RUN = {
   path: '/ballast.v1.GC/Run',
   request: google.protobuf.Empty,
@@ -19,11 +22,20 @@ export class GcProxy implements Gc {
     this.#calls = calls;
   }
 
+  async *why(ctx: RequestContext, name: string): AsyncIterable<Explanation> {
+    for await (const response of this.#calls.serverStream(ctx, WHY, { name })) {
+      yield explanationFromWire(response);
+    }
+  }
+
+  async *plan(ctx: RequestContext, without: readonly string[]): AsyncIterable<PlanPart> {
+    for await (const response of this.#calls.serverStream(ctx, PLAN, { without: [...without] })) {
+      yield planFromWire(response);
+    }
+  }
+
   async run(ctx: RequestContext): Promise<RunSummary> {
-    const { removed, busyMs } = await this.#calls.unary(ctx, RUN, {});
-    return {
-      removed: new Map(removed.map(({ type, count }) => [type ?? '', count ?? 0])),
-      busyMs,
-    };
+    const { totals, elapsedMs, busyMs, longestMs } = await this.#calls.unary(ctx, RUN, {});
+    return { totals: totalsFromWire(totals), elapsedMs, busyMs, longestMs };
   }
 }

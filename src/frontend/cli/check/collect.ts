@@ -1,8 +1,7 @@
 import type { RequestContext } from '../../../base/context.ts';
-import { isOpError, OpError } from '../../../base/errors.ts';
+import { isOpError, messageOf, OpError } from '../../../base/errors.ts';
 import { type Connection, connect, type RemotePlugin } from '../../../grpc/proxy/connect.ts';
 import { connectRecords, type ContainerdRecords } from '../../../grpc/proxy/containerd.ts';
-import { reasonOf } from '../ask.ts';
 import { lasting } from './compare.ts';
 import {
   type BallastFacts,
@@ -70,7 +69,7 @@ async function greet(who: string, socket: string, connection: Connection): Promi
   } catch (error) {
     throw new OpError(
       'Unavailable',
-      `no ${who} answers on ${socket}: ${reasonOf(error)}; is it running, and is this its socket?`,
+      `no ${who} answers on ${socket}: ${messageOf(error)}; is it running, and is this its socket?`,
       { cause: error },
     );
   }
