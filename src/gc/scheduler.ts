@@ -54,8 +54,8 @@ export class Scheduler implements GcNotes, GcRuns, AsyncDisposable {
   #running: Promise<void> | undefined;
   /** Who waits for a run that has not begun. */
   #waiting: PromiseWithResolvers<RunResult | undefined> | undefined;
-  /** One of those wants to know how much went from the disk. */
-  #isWeighed = false;
+  /** One of those asked for a run itself, and for what it comes to. */
+  #isAskedFor = false;
   #planned: { readonly at: number; readonly timer: NodeJS.Timeout } | undefined;
   #expiry: { readonly end: bigint; readonly timer: NodeJS.Timeout } | undefined;
   /** Since the last run began. */
@@ -102,11 +102,14 @@ export class Scheduler implements GcNotes, GcRuns, AsyncDisposable {
     this.#consider();
   }
 
-  /** @returns undefined when no run begins any more. @param isWeighed as `Collector.run` has it */
-  async collect(isWeighed = false): Promise<RunResult | undefined> {
+  /**
+   * @param isAskedFor whether somebody wants a run as such: it begins at once, and says how much goes from the disk
+   * @returns undefined when no run begins any more
+   */
+  async collect(isAskedFor = false): Promise<RunResult | undefined> {
     if (this.#stopped) return undefined;
     this.#waiting ??= Promise.withResolvers<RunResult | undefined>();
-    this.#isWeighed ||= isWeighed;
+    this.#isAskedFor ||= isAskedFor;
     this.#consider();
     return this.#waiting.promise;
   }
@@ -140,6 +143,7 @@ export class Scheduler implements GcNotes, GcRuns, AsyncDisposable {
 
   #dueInMs(): number | undefined {
     const { deletionThreshold, mutationThreshold, scheduleDelayMs } = this.#config;
+    if (this.#isAskedFor) return 0;
     const isWanted =
       this.#hasExpired ||
       this.#waiting !== undefined ||
@@ -170,10 +174,10 @@ export class Scheduler implements GcNotes, GcRuns, AsyncDisposable {
 
   async #run(): Promise<void> {
     const waiting = this.#waiting;
-    const isWeighed = this.#isWeighed;
+    const isWeighed = this.#isAskedFor;
     const { collector, log } = this.#dependencies;
     this.#waiting = undefined;
-    this.#isWeighed = false;
+    this.#isAskedFor = false;
     this.#hasExpired = false;
     this.#mutations = 0;
     this.#deletions = 0;
