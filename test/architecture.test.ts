@@ -19,6 +19,7 @@ const CONTRACTS: ReadonlySet<string> = new Set([
   'containers/container.ts',
   'events/event.ts',
   'gc/collectible.ts',
+  'gc/gc.ts',
 ]);
 
 /** Implementations: a folder may import the folders named here, itself and any contract. */
