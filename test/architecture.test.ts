@@ -19,6 +19,8 @@ const CONTRACTS: ReadonlySet<string> = new Set([
   'containers/container.ts',
   'events/event.ts',
   'gc/collectible.ts',
+  'streams/stream.ts',
+  'transfer/transfer.ts',
 ]);
 
 /** Implementations: a folder may import the folders named here, itself and any contract. */
@@ -34,10 +36,12 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   leases: ['base', 'metadata'],
   containers: ['base', 'metadata'],
   events: ['base'],
+  streams: ['base'],
+  transfer: ['base', 'diff'],
   gc: ['base'],
   grpc: ['base'],
   daemon:
-    'base platform metadata content snapshotters diff namespaces images leases containers events gc grpc'.split(
+    'base platform metadata content snapshotters diff namespaces images leases containers events streams transfer gc grpc'.split(
       ' ',
     ),
   frontend: ['base', 'grpc'],

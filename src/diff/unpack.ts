@@ -19,6 +19,8 @@ export interface Unpacking {
   readonly layers: readonly ImageLayer[];
   /** The snapshotter claims `rebase`: layers are applied at the same time. */
   readonly canRebase: boolean;
+  /** The layer was applied, and has the diff ID that the config says. */
+  readonly verified?: (layer: ImageLayer) => void;
 }
 
 /** How often a key or name is tried that is there and is not: somebody is just making it. As containerd. */
@@ -141,7 +143,7 @@ async function prepare(
 }
 
 async function applyLayer(
-  { ctx, applier, layers }: Image,
+  { ctx, applier, layers, verified }: Image,
   index: number,
   mounts: readonly Mount[],
 ): Promise<void> {
@@ -149,7 +151,7 @@ async function applyLayer(
   if (layer === undefined) throw new Error(`no layer ${index}`);
   const { descriptor, diffId } = layer;
   const { digest } = await applier.apply(ctx, descriptor, mounts);
-  if (digest === diffId) return;
+  if (digest === diffId) return verified?.(layer);
   throw new OpError(
     'InvalidArgument',
     `layer ${descriptor.digest}: its diff ID is ${digest}, the image says ${diffId}`,
