@@ -52,7 +52,9 @@ export async function unpack(ctx: RequestContext, unpacking: Unpacking): Promise
   const first = await firstMissing(ctx, snapshotter, names);
   const failure = new AbortController();
   const signal = AbortSignal.any([ctx.signal, failure.signal]);
-  const image: Image = { ...unpacking, ctx: { ...ctx, signal }, names };
+  // By name: a request's context has getters, which a spread would lose.
+  const { namespace, leaseId } = ctx;
+  const image: Image = { ...unpacking, ctx: { signal, namespace, leaseId }, names };
   let below: Promise<void> = Promise.resolve();
   const unpacked: Promise<void>[] = [];
   for (let index = first; index < layers.length; index++) {
