@@ -104,6 +104,7 @@ export async function plainContainerd(release: Release, folder: string): Promise
     namespace: 'test',
     dropIn: `version = 2
 [plugins."io.containerd.gc.v1.scheduler"]
+  startup_delay = "0s"
   mutation_threshold = 1000000
   pause_threshold = 0.0000001
 `,

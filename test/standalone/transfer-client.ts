@@ -1,4 +1,5 @@
 // A client of Transfer and Streaming that does what ctr does, and what it doesn't.
+import { randomUUID } from 'node:crypto';
 import * as grpc from '@grpc/grpc-js';
 import { OpError } from '../../src/base/errors.ts';
 import { containerd, google } from '../../src/grpc/gen/wire.js';
@@ -91,18 +92,18 @@ export class TransferClient implements Disposable {
     store: containerd.types.transfer.ImageStore.$Properties,
     more: containerd.types.transfer.ImageImportStream.$Properties = {},
   ): Promise<readonly containerd.types.transfer.Progress[]> {
-    const [data, progress] = [
-      await this.open(headers, 'data'),
-      await this.open(headers, 'progress'),
-    ];
+    // A containerd does not forget streams whose clients have gone.
+    const [stream, progressId] = [randomUUID(), randomUUID()];
+    const data = await this.open(headers, stream);
+    const progress = await this.open(headers, progressId);
     const told = toldOn(progress);
     const sent = data.sendBytes(archive);
     try {
       await this.transfer(
         headers,
-        packed('ImageImportStream', transferTypes.ImageImportStream, { stream: 'data', ...more }),
+        packed('ImageImportStream', transferTypes.ImageImportStream, { stream, ...more }),
         packed('ImageStore', transferTypes.ImageStore, store),
-        { progress: 'progress' },
+        { progress: progressId },
       );
       return await told;
     } finally {
@@ -118,7 +119,8 @@ export class TransferClient implements Disposable {
     names: readonly string[],
     more: containerd.types.transfer.ImageExportStream.$Properties = {},
   ): Promise<Buffer> {
-    const data = await this.open(headers, 'data');
+    const stream = randomUUID();
+    const data = await this.open(headers, stream);
     const received = data.receiveBytes();
     try {
       await this.transfer(
@@ -126,7 +128,7 @@ export class TransferClient implements Disposable {
         packed('ImageStore', transferTypes.ImageStore, {
           extraReferences: names.map((name) => ({ name })),
         }),
-        packed('ImageExportStream', transferTypes.ImageExportStream, { stream: 'data', ...more }),
+        packed('ImageExportStream', transferTypes.ImageExportStream, { stream, ...more }),
       );
       // A containerd leaves the stream open: what it has sent is here by now.
       data.cancel();
@@ -186,7 +188,7 @@ export class ClientStream {
   }
 
   /** Sends as much as the server takes, and then the end, or stops with the stream. @returns bytes sent */
-  async sendBytes(bytes: Uint8Array): Promise<number> {
+  async sendBytes(bytes: Uint8Array, { andEnd = true } = {}): Promise<number> {
     let window = 0;
     let at = 0;
     while (at < bytes.length) {
@@ -200,7 +202,7 @@ export class ClientStream {
       window -= data.length;
       at += data.length;
     }
-    this.#call.end();
+    if (andEnd) this.#call.end();
     return at;
   }
 

@@ -1,0 +1,439 @@
+// Transfers on ballast alone: clients that vanish, collections beside them, leases, windows, memory, and archives
+// of other programs.
+import { createHash, randomBytes } from 'node:crypto';
+import { existsSync, watch } from 'node:fs';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { expect, test } from 'vitest';
+import { RELEASES } from '../interop/containerd.ts';
+import type { Daemon } from '../support/daemon.ts';
+import { PATIENCE_MS, within } from '../support/patience.ts';
+import { run } from '../support/run.ts';
+import { END, rawEntry, rawHeader } from '../support/tar.ts';
+import { temporaryFolder } from '../support/temporary.ts';
+import { digestOf, dockerArchive, json, LAYER, Layout, named, severalImages } from './archives.ts';
+import { callsOf, COLLECT, inside, RPC, startAlone } from './client.ts';
+import { Alone } from './site.ts';
+import { writeSmallImage } from './small-image.ts';
+import { packed, TransferClient, transferTypes, type Headers } from './transfer-client.ts';
+
+const ctx = inside('test');
+const here: Headers = { namespace: 'test' };
+const leased: Headers = { namespace: 'test', lease: 'mine' };
+
+const NAMED = {
+  extraReferences: [{ name: 'any.invalid/any', isPrefix: true, allowOverwrite: true }],
+};
+const UNPACKED = { ...NAMED, unpacks: [{ snapshotter: 'native' }] };
+
+/** How much more than an idle daemon one may need for a transfer. */
+const MEMORY_BYTES_MAX = 64 << 20;
+
+const statusOf = async (pid: number, field: string): Promise<number> => {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8');
+  return Number(new RegExp(`${field}:\\s+(\\d+) kB`).exec(status)?.[1]) * 1024;
+};
+
+const importFrom = (stream: string) =>
+  packed('ImageImportStream', transferTypes.ImageImportStream, { stream });
+const exportTo = (stream: string) =>
+  packed('ImageExportStream', transferTypes.ImageExportStream, { stream });
+const store = (properties: Parameters<TransferClient['import']>[2]) =>
+  packed('ImageStore', transferTypes.ImageStore, properties);
+
+/** The archive of an image with one layer that has these bytes in a file. */
+function imageOf(bytes: Buffer, name = 'example.invalid/large:1'): Buffer {
+  const layout = new Layout();
+  const plain = Buffer.concat([rawEntry({ name: 'file' }, bytes), END]);
+  const layer = layout.add(gzipSync(plain, { level: 1 }), LAYER);
+  const config = layout.add(
+    json({
+      architecture: 'amd64',
+      os: 'linux',
+      rootfs: { type: 'layers', diff_ids: [digestOf(plain)] },
+    }),
+    'application/vnd.oci.image.config.v1+json',
+  );
+  const manifest = layout.add(
+    json({ schemaVersion: 2, config, layers: [layer] }),
+    'application/vnd.oci.image.manifest.v1+json',
+  );
+  return layout.archive(named(manifest, name));
+}
+
+interface Left {
+  readonly images: readonly string[];
+  readonly leases: number;
+  readonly blobs: number;
+  readonly ingests: number;
+  readonly snapshots: number;
+}
+
+const NOTHING: Left = { images: [], leases: 0, blobs: 0, ingests: 0, snapshots: 0 };
+
+/** After a collection. */
+async function leftOf(daemon: Daemon): Promise<Left> {
+  using calls = callsOf(daemon);
+  await calls.unary(ctx, RPC.createLease, { id: 'to collect' });
+  await calls.unary(ctx, RPC.deleteLease, { id: 'to collect', sync: true });
+  const { content, snapshotter } = daemon.client;
+  const { images } = await calls.unary(ctx, RPC.listImages, {});
+  const { leases } = await calls.unary(ctx, RPC.listLeases, {});
+  return {
+    images: images.map(({ name }) => name ?? ''),
+    leases: leases.length,
+    blobs: (await Array.fromAsync(content.walk(ctx, []))).length,
+    ingests: (await content.statuses(ctx, [])).length,
+    snapshots: (await Array.fromAsync(snapshotter.walk(ctx, []))).length,
+  };
+}
+
+const FAILING: Readonly<Record<string, readonly [archive: () => Buffer, code: string]>> = {
+  'cut off within a layer': [() => imageOf(randomBytes(1 << 20)).subarray(0, 500_000), 'DataLoss'],
+  'cut off, compressed': [
+    () => gzipSync(imageOf(randomBytes(1 << 20))).subarray(0, 500_000),
+    'DataLoss',
+  ],
+  'a blob that is not what its name says': [
+    () => {
+      const archive = imageOf(Buffer.from('text'));
+      // Of the config, which is plain text.
+      archive.write('LINUX', archive.indexOf('"os":"linux"') + 6);
+      return archive;
+    },
+    'NotFound',
+  ],
+  'a layer that is no gzip, to be unpacked': [
+    () => {
+      const archive = severalImages();
+      const at = archive.indexOf(Buffer.from([0x1f, 0x8b]));
+      return archive.fill(9, at + 12, at + 40);
+    },
+    'NotFound',
+  ],
+  'more bytes announced than there are': [
+    () => rawHeader({ name: 'blob', size: '77777777777' }),
+    'DataLoss',
+  ],
+  'a document that is too large': [
+    () => rawHeader({ name: 'manifest.json', size: '77777777777' }),
+    'InvalidArgument',
+  ],
+  'a file with holes': [
+    () =>
+      Buffer.concat([
+        rawHeader({
+          name: 'sparse',
+          type: 'S',
+          size: 0,
+          magic: 'ustar  \0',
+          more: [
+            [386, '00000000000\0'],
+            [398, '00000000000\0'],
+            [483, '37777777777\0'],
+          ],
+        }),
+        END,
+      ]),
+    'InvalidArgument',
+  ],
+};
+
+test('an import that fails leaves nothing behind a collection', async () => {
+  await using root = await temporaryFolder('transfer');
+  await using daemon = await startAlone(root.path, COLLECT);
+  using client = new TransferClient(daemon.socket);
+  for (const [what, [archive, code]] of Object.entries(FAILING)) {
+    await expect(client.import(here, archive(), UNPACKED), what).rejects.toMatchObject({ code });
+    expect([what, await leftOf(daemon)]).toEqual([what, NOTHING]);
+  }
+});
+
+test('a client that is gone in the middle leaves nothing behind a collection', async () => {
+  await using root = await temporaryFolder('transfer');
+  await using daemon = await startAlone(root.path, COLLECT);
+  using client = new TransferClient(daemon.socket);
+  const archive = imageOf(randomBytes(4 << 20));
+  // Its stream ends, and the request hears of it.
+  const stream = await client.open(here, 'data');
+  const transferred = client.transfer(here, importFrom('data'), store(UNPACKED));
+  expect(await stream.sendBytes(archive.subarray(0, 2 << 20), { andEnd: false })).toBe(2 << 20);
+  stream.cancel();
+  await expect(transferred).rejects.toMatchObject({ code: 'Canceled' });
+  expect(await leftOf(daemon)).toEqual(NOTHING);
+  // The request ends, and the stream with it.
+  const second = await client.open(here, 'data');
+  const giveUp = new AbortController();
+  const given = client.transfer(here, importFrom('data'), store(UNPACKED), {
+    signal: giveUp.signal,
+  });
+  await second.sendBytes(archive.subarray(0, 2 << 20), { andEnd: false });
+  giveUp.abort();
+  await expect(given).rejects.toMatchObject({ code: 'Canceled' });
+  expect(await second.ended).toBeUndefined();
+});
+
+test('ctr is killed in the middle of an import: what it had sent goes', async () => {
+  const [release] = RELEASES.slice(-1);
+  if (release === undefined) throw new Error('no release');
+  const alone = await Alone.start(release, '');
+  const archive = imageOf(randomBytes(4 << 20));
+  const blob = archive.indexOf('blobs/sha256/');
+  const name = archive.toString('latin1', blob, blob + 'blobs/sha256/'.length + 64);
+  await writeFile(join(alone.folder, 'half.tar'), archive.subarray(0, archive.length - 100_000));
+  await alone.sh('mkfifo pipe');
+  const ctr = alone.beside('images', 'import', join(alone.folder, 'pipe'));
+  const file = join(alone.folder, 'root/content', name);
+  const there = changed(join(file, '..'), () => existsSync(file));
+  const gone = there.then(() => changed(join(file, '..'), () => !existsSync(file)));
+  // It stays open, so that the archive has no end.
+  const writing = run('sh', [
+    '-c',
+    `exec 3>"$1/pipe"; cat "$1/half.tar" >&3; read -r _ <"$1/end"`,
+    'sh',
+    alone.folder,
+  ]);
+  await alone.sh('mkfifo end');
+  await within(PATIENCE_MS, `${name} to come`, there);
+  await ctr.stop('SIGKILL');
+  await within(PATIENCE_MS, `${name} to go`, gone);
+  await alone.sh('echo >end');
+  await writing.catch(() => undefined);
+  expect(await alone.ctr('images', 'ls', '-q')).toBe('');
+  expect(await alone.ctr('leases', 'ls', '-q')).not.toBe('');
+});
+
+/** Resolves when it is so; looks whenever something happens in the folder. */
+async function changed(folder: string, isSo: () => boolean): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const watcher = watch(folder, () => {
+    if (isSo()) resolve();
+  });
+  try {
+    if (!isSo()) await promise;
+  } finally {
+    watcher.close();
+  }
+}
+
+test('collections beside an import take nothing of it', async () => {
+  await using root = await temporaryFolder('transfer');
+  await using daemon = await startAlone(root.path, COLLECT);
+  using client = new TransferClient(daemon.socket);
+  using calls = callsOf(daemon);
+  let isOver = false;
+  const collecting = (async () => {
+    for (let n = 0; !isOver; n++) {
+      await calls.unary(ctx, RPC.createLease, { id: `collect ${n}` });
+      await calls.unary(ctx, RPC.deleteLease, { id: `collect ${n}`, sync: true });
+    }
+  })();
+  try {
+    const archives = [
+      severalImages(),
+      imageOf(randomBytes(3 << 20)),
+      severalImages(),
+      dockerArchive(),
+    ];
+    await Promise.all(archives.map((archive) => client.import(here, archive, UNPACKED)));
+  } finally {
+    isOver = true;
+    await collecting;
+  }
+  const { images } = await calls.unary(ctx, RPC.listImages, {});
+  expect(images.map(({ name }) => name)).toEqual([
+    'any.invalid/any:second',
+    'docker.io/library/short:latest',
+    'example.invalid/both:1',
+    'example.invalid/large:1',
+    'one.invalid/a:1',
+  ]);
+  for (const { name = '' } of images) {
+    expect((await client.export(here, [name], { allPlatforms: true })).length).toBeGreaterThan(
+      1024,
+    );
+  }
+  const { leases } = await calls.unary(ctx, RPC.listLeases, {});
+  expect(leases).toEqual([]);
+});
+
+test("what is imported under the caller's lease is the lease's", async () => {
+  await using root = await temporaryFolder('transfer');
+  await using daemon = await startAlone(root.path, COLLECT);
+  using client = new TransferClient(daemon.socket);
+  using calls = callsOf(daemon);
+  await calls.unary(ctx, RPC.createLease, { id: 'mine' });
+  // No image gets a name: only the lease keeps them.
+  await client.import(leased, severalImages(), { unpacks: [{ snapshotter: 'native' }] });
+  const { resources } = await calls.unary(ctx, RPC.listResources, { id: 'mine' });
+  const types = new Set(resources.map(({ type }) => type));
+  expect([...types].toSorted()).toEqual(['content', 'snapshots/native']);
+  const left = await leftOf(daemon);
+  expect(left).toMatchObject({ images: [], leases: 1, ingests: 0, snapshots: 5 });
+  expect(left.blobs).toBeGreaterThan(10);
+  await calls.unary(ctx, RPC.deleteLease, { id: 'mine', sync: true });
+  expect(await leftOf(daemon)).toEqual(NOTHING);
+});
+
+test('a stream ends with its lease, and its name is free after it', async () => {
+  await using root = await temporaryFolder('transfer');
+  await using daemon = await startAlone(root.path, COLLECT);
+  using client = new TransferClient(daemon.socket);
+  using calls = callsOf(daemon);
+  await calls.unary(ctx, RPC.createLease, { id: 'mine' });
+  const stream = await client.open(leased, 'name');
+  const other = await client.open(here, 'other');
+  await leftOf(daemon);
+  await expect(client.open(here, 'name')).rejects.toMatchObject({ code: 'AlreadyExists' });
+  await calls.unary(ctx, RPC.deleteLease, { id: 'mine', sync: true });
+  expect(await stream.ended).toBeUndefined();
+  await client.open(here, 'name');
+  await expect(client.open(here, 'other')).rejects.toMatchObject({ code: 'AlreadyExists' });
+  other.cancel();
+});
+
+test('an export sends no more than the client takes, and ends with the request', async () => {
+  await using root = await temporaryFolder('transfer');
+  await using daemon = await startAlone(root.path);
+  using client = new TransferClient(daemon.socket);
+  await client.import(here, imageOf(randomBytes(200_000)), NAMED);
+  const whole = await client.export(here, ['example.invalid/large:1']);
+  const giveUp = new AbortController();
+  const stream = await client.open(here, 'small windows');
+  const source = store({ name: 'example.invalid/large:1' });
+  const given = client.transfer(here, source, exportTo('small windows'), { signal: giveUp.signal });
+  let received = Buffer.alloc(0);
+  for (const window of [1, 999, 4000, 70_000]) {
+    await stream.grant(window);
+    const end = received.length + window;
+    while (received.length < end) {
+      const message = await stream.receive();
+      if (message === undefined) throw new Error('the stream ended');
+      received = Buffer.concat([received, transferTypes.Data.decode(message.value).data]);
+    }
+    expect(received.length).toBe(end);
+  }
+  expect(received.equals(whole.subarray(0, received.length))).toBe(true);
+  giveUp.abort();
+  await expect(given).rejects.toMatchObject({ code: 'Canceled' });
+  // Nothing came unasked.
+  expect(await stream.receive()).toBeUndefined();
+  expect(await stream.ended).toBeUndefined();
+});
+
+test('a client that takes no more of an export ends it', async () => {
+  await using root = await temporaryFolder('transfer');
+  await using daemon = await startAlone(root.path);
+  using client = new TransferClient(daemon.socket);
+  await client.import(here, imageOf(randomBytes(200_000)), NAMED);
+  const stream = await client.open(here, 'closed');
+  const given = client.transfer(
+    here,
+    store({ name: 'example.invalid/large:1' }),
+    exportTo('closed'),
+  );
+  await stream.grant(1000);
+  stream.end();
+  await expect(given).rejects.toMatchObject({ code: 'Canceled' });
+});
+
+test('pull and push are not there yet', async () => {
+  await using root = await temporaryFolder('transfer');
+  await using daemon = await startAlone(root.path);
+  using client = new TransferClient(daemon.socket);
+  const registry = packed('OCIRegistry', transferTypes.OCIRegistry, {
+    reference: 'example.invalid/image:1',
+  });
+  const [one, other] = ['OCIRegistry', 'ImageStore'].map(
+    (name) => `containerd.types.transfer.${name}`,
+  );
+  await expect(client.transfer(here, registry, store(NAMED))).rejects.toMatchObject({
+    code: 'Unimplemented',
+    message: `method Transfer not implemented for ${one} to ${other}`,
+  });
+  await expect(client.transfer(here, store(NAMED), registry)).rejects.toMatchObject({
+    code: 'Unimplemented',
+    message: `method Transfer not implemented for ${other} to ${one}`,
+  });
+});
+
+test('images of 256 MiB come and go, and layers are compressed, in little memory', async () => {
+  await using root = await temporaryFolder('transfer');
+  await using daemon = await startAlone(root.path);
+  using client = new TransferClient(daemon.socket);
+  const { pid } = daemon;
+  const layer = Buffer.concat([rawEntry({ name: 'file' }, Buffer.alloc(256 << 20, 'text ')), END]);
+  const config = json({
+    architecture: 'amd64',
+    os: 'linux',
+    rootfs: { type: 'layers', diff_ids: [digestOf(layer)] },
+  });
+  const manifest = json([
+    { Config: 'c.json', RepoTags: ['example.invalid/huge:1'], Layers: ['layer.tar'] },
+  ]);
+  const archive = Buffer.concat([
+    rawEntry({ name: 'layer.tar' }, layer),
+    rawEntry({ name: 'c.json' }, config),
+    rawEntry({ name: 'manifest.json' }, manifest),
+    END,
+  ]);
+  const measured = async (what: string, work: () => Promise<unknown>): Promise<void> => {
+    const idle = await statusOf(pid, 'VmRSS');
+    await writeFile(`/proc/${pid}/clear_refs`, '5');
+    await work();
+    const peak = await statusOf(pid, 'VmHWM');
+    expect(peak - idle, `${what}: bytes above ${idle}`).toBeLessThan(MEMORY_BYTES_MAX);
+  };
+  await measured('plain', () => client.import(here, archive, NAMED));
+  await measured('compressed', () => client.import(here, gzipSync(archive, { level: 1 }), NAMED));
+  await measured('export', async () => {
+    expect((await client.export(here, ['example.invalid/huge:1'])).length).toBeGreaterThan(
+      256 << 20,
+    );
+  });
+  await measured('unpacked', () => client.import(here, archive, UNPACKED));
+  await measured('to be compressed', () =>
+    client.import(here, archive, NAMED, { forceCompress: true }),
+  );
+  const [{ target } = {}] = (await callsOf(daemon).unary(ctx, RPC.listImages, {})).images;
+  expect(target?.digest).not.toBe('');
+});
+
+test('what skopeo writes is imported, and what is exported it reads', async () => {
+  const [release] = RELEASES.slice(-1);
+  if (release === undefined) throw new Error('no release');
+  const alone = await Alone.start(release);
+  const { reference } = await writeSmallImage(join(alone.folder, 'small.tar'));
+  const copy = 'skopeo --insecure-policy copy --quiet';
+  const said = await alone.sh(`
+    ${copy} oci-archive:small.tar docker-archive:docker.tar:skopeo.invalid/image:1
+    ${copy} docker-archive:docker.tar oci-archive:oci.tar:latest
+    ctr images import --snapshotter native docker.tar >/dev/null
+    ctr images import --base-name oci.invalid/image oci.tar >/dev/null
+    ctr images import --compress-blobs --no-unpack --base-name skopeo.invalid/image docker.tar >/dev/null
+    ctr images tag skopeo.invalid/image:1 skopeo.invalid/image:2 >/dev/null
+    ctr images ls -q
+    ctr images export out.tar skopeo.invalid/image:1
+    ${copy} docker-archive:out.tar dir:one
+    ${copy} oci-archive:out.tar dir:two
+    ctr images export - oci.invalid/image:latest | tar -t | grep -c blobs/sha256/.
+    mkdir layout bundle
+    tar -xf out.tar -C layout
+    umoci unpack --rootless --image layout:1 bundle >/dev/null 2>&1
+    cat bundle/rootfs/one bundle/rootfs/two
+    ctr snapshots --snapshotter native ls | grep -c Committed
+    ctr snapshots --snapshotter overlayfs ls | grep -c Committed`);
+  expect(reference).toBe('example.org/small:1');
+  expect(said.split('\n')).toEqual([
+    'oci.invalid/image:latest',
+    'skopeo.invalid/image:1',
+    'skopeo.invalid/image:2',
+    '4',
+    'one',
+    'two',
+    '2',
+    '2',
+    '',
+  ]);
+});
