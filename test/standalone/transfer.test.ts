@@ -1,15 +1,15 @@
 // Transfers on ballast alone: clients that vanish, collections beside them, leases, windows, memory, and archives
 // of other programs.
-import { createHash, randomBytes } from 'node:crypto';
-import { existsSync, watch } from 'node:fs';
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { watch } from 'node:fs';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { RELEASES } from '../interop/containerd.ts';
+import { Program } from '../interop/program.ts';
 import type { Daemon } from '../support/daemon.ts';
 import { PATIENCE_MS, within } from '../support/patience.ts';
-import { run } from '../support/run.ts';
 import { END, rawEntry, rawHeader } from '../support/tar.ts';
 import { temporaryFolder } from '../support/temporary.ts';
 import { digestOf, dockerArchive, json, LAYER, Layout, named, severalImages } from './archives.ts';
@@ -174,44 +174,42 @@ test('a client that is gone in the middle leaves nothing behind a collection', a
   expect(await second.ended).toBeUndefined();
 });
 
-test('ctr is killed in the middle of an import: what it had sent goes', async () => {
+test('ctr is killed in the middle of an import: what it had sent goes with its lease', async () => {
   const [release] = RELEASES.slice(-1);
   if (release === undefined) throw new Error('no release');
-  const alone = await Alone.start(release, '');
+  const alone = await Alone.start(release, COLLECT);
   const archive = imageOf(randomBytes(4 << 20));
-  const blob = archive.indexOf('blobs/sha256/');
-  const name = archive.toString('latin1', blob, blob + 'blobs/sha256/'.length + 64);
-  await writeFile(join(alone.folder, 'half.tar'), archive.subarray(0, archive.length - 100_000));
-  await alone.sh('mkfifo pipe');
+  await writeFile(join(alone.folder, 'half.tar'), archive.subarray(0, 2 << 20));
+  await alone.sh('mkfifo pipe end');
   const ctr = alone.beside('images', 'import', join(alone.folder, 'pipe'));
-  const file = join(alone.folder, 'root/content', name);
-  const there = changed(join(file, '..'), () => existsSync(file));
-  const gone = there.then(() => changed(join(file, '..'), () => !existsSync(file)));
   // It stays open, so that the archive has no end.
-  const writing = run('sh', [
-    '-c',
-    `exec 3>"$1/pipe"; cat "$1/half.tar" >&3; read -r _ <"$1/end"`,
-    'sh',
-    alone.folder,
-  ]);
-  await alone.sh('mkfifo end');
-  await within(PATIENCE_MS, `${name} to come`, there);
+  const script = 'cd "$1"; exec 3>pipe; cat half.tar >&3; read -r _ <end';
+  const writing = new Program('sh', ['-c', script, 'sh', alone.folder]);
+  onTestFinished(async () => {
+    await writing.stop('SIGKILL');
+  });
+  const ingests = join(alone.folder, 'root/content/ingests');
+  const count = async (): Promise<number> => (await readdir(ingests)).length;
+  await changed('an ingest', ingests, async () => (await count()) > 0);
   await ctr.stop('SIGKILL');
-  await within(PATIENCE_MS, `${name} to go`, gone);
-  await alone.sh('echo >end');
-  await writing.catch(() => undefined);
+  await changed('its end', ingests, async () => (await count()) === 0);
   expect(await alone.ctr('images', 'ls', '-q')).toBe('');
-  expect(await alone.ctr('leases', 'ls', '-q')).not.toBe('');
+  const lease = (await alone.ctr('leases', 'ls', '-q')).trim();
+  await alone.ctr('leases', 'rm', '--sync', lease);
+  expect(await alone.ctr('content', 'ls', '-q')).toBe('');
+  expect(await alone.ctr('content', 'active')).not.toContain('import');
 });
 
 /** Resolves when it is so; looks whenever something happens in the folder. */
-async function changed(folder: string, isSo: () => boolean): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const watcher = watch(folder, () => {
-    if (isSo()) resolve();
-  });
+async function changed(what: string, folder: string, isSo: () => Promise<boolean>): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const look = (): void => {
+    isSo().then((yes) => (yes ? resolve() : undefined), reject);
+  };
+  const watcher = watch(folder, look);
   try {
-    if (!isSo()) await promise;
+    look();
+    await within(PATIENCE_MS, what, promise);
   } finally {
     watcher.close();
   }
@@ -419,8 +417,9 @@ test('what skopeo writes is imported, and what is exported it reads', async () =
     ${copy} oci-archive:out.tar dir:two
     ctr images export - oci.invalid/image:latest | tar -t | grep -c blobs/sha256/.
     mkdir layout bundle
-    tar -xf out.tar -C layout
-    umoci unpack --rootless --image layout:1 bundle >/dev/null 2>&1
+    ctr images export second.tar oci.invalid/image:latest
+    tar -xf second.tar -C layout
+    umoci unpack --image layout:latest bundle >/dev/null 2>&1
     cat bundle/rootfs/one bundle/rootfs/two
     ctr snapshots --snapshotter native ls | grep -c Committed
     ctr snapshots --snapshotter overlayfs ls | grep -c Committed`);
