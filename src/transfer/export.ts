@@ -33,6 +33,9 @@ const DESCRIPTORS_MAX = 10_000;
 /** What eleven octal digits hold. */
 const FIELD_SIZE_MAX = 8 ** 11 - 1;
 
+/** What is hashed in one turn of the event loop: that takes no longer than to send it. */
+const PIECE_BYTES = 128 * 1024;
+
 /** A member of the archive. */
 interface Member {
   readonly name: string;
@@ -238,8 +241,11 @@ async function* verified(
   // OpenSSL has no blake3.
   const hash = algorithm === 'blake3' ? undefined : createHash(algorithm);
   for await (const chunk of chunks) {
-    hash?.update(chunk);
-    yield chunk;
+    for (let at = 0; at < chunk.length; at += PIECE_BYTES) {
+      const piece = chunk.subarray(at, at + PIECE_BYTES);
+      hash?.update(piece);
+      yield piece;
+    }
   }
   if (hash === undefined || hash.digest('hex') === hex) return;
   throw new OpError('DataLoss', `content ${digest}: its bytes on disk have another digest`);

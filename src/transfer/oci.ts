@@ -37,8 +37,11 @@ export const isNonDistributable = (mediaType: string): boolean =>
   mediaType.startsWith('application/vnd.oci.image.layer.nondistributable.') ||
   mediaType.startsWith('application/vnd.docker.image.rootfs.foreign.');
 
-/** Of a document that is read whole. Registries take manifests of 4 MiB. */
-export const JSON_BYTES_MAX = 8 << 20;
+/**
+ * Of a document that is read whole: what registries must take at least.
+ * @see OCI distribution specification, "Pushing Manifests"
+ */
+export const JSON_BYTES_MAX = 4 << 20;
 
 /**
  * What an image is made of: of a manifest its config and layers, of an index its manifests, else nothing.

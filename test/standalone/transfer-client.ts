@@ -1,7 +1,7 @@
 // A client of Transfer and Streaming that does what ctr does, and what it doesn't.
 import { randomUUID } from 'node:crypto';
 import * as grpc from '@grpc/grpc-js';
-import { OpError } from '../../src/base/errors.ts';
+import type { OpError } from '../../src/base/errors.ts';
 import { containerd, google } from '../../src/grpc/gen/wire.js';
 import { errorOf } from '../../src/grpc/status.ts';
 

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { RELEASES } from '../interop/containerd.ts';
 import { dockerArchive, severalImages } from './archives.ts';
+import { COLLECT } from './client.ts';
 import { Alone, outcomeOf, plainContainerd, shown } from './site.ts';
 import { writeSmallImage } from './small-image.ts';
 
@@ -15,7 +16,7 @@ for (const release of RELEASES.filter(({ name }) => name !== '1.6')) {
   const flags = release.name === '1.7' ? ['--local=false'] : [];
 
   test(`ctr of containerd ${release.name} transfers on ballast as on containerd`, async () => {
-    const alone = await Alone.start(release);
+    const alone = await Alone.start(release, COLLECT);
     const folder = join(alone.folder, 'containerd');
     await mkdir(folder);
     const containerd = await plainContainerd(release, folder);
@@ -60,7 +61,10 @@ function expectSameStart(line: string, one: readonly string[], other: readonly s
 }
 
 function commands(release: string, reference: string): readonly Command[] {
+  // What nobody refers to goes on both: when a containerd would collect it otherwise is its own affair.
   const look: readonly Command[] = [
+    ['leases', 'create', '--id', 'to-collect'],
+    ['leases', 'rm', '--sync', 'to-collect'],
     ['images', 'ls'],
     ['content', 'ls'],
     ['snapshots', 'ls'],

@@ -247,10 +247,9 @@ test('collections beside an import take nothing of it', async () => {
     'example.invalid/large:1',
     'one.invalid/a:1',
   ]);
-  for (const { name = '' } of images) {
-    expect((await client.export(here, [name], { allPlatforms: true })).length).toBeGreaterThan(
-      1024,
-    );
+  for (const { name } of images) {
+    const archive = await client.export(here, [name ?? ''], { allPlatforms: true });
+    expect(archive.length).toBeGreaterThan(1024);
   }
   const { leases } = await calls.unary(ctx, RPC.listLeases, {});
   expect(leases).toEqual([]);
@@ -394,8 +393,6 @@ test('images of 256 MiB come and go, and layers are compressed, in little memory
   await measured('to be compressed', () =>
     client.import(here, archive, NAMED, { forceCompress: true }),
   );
-  const [{ target } = {}] = (await callsOf(daemon).unary(ctx, RPC.listImages, {})).images;
-  expect(target?.digest).not.toBe('');
 });
 
 test('what skopeo writes is imported, and what is exported it reads', async () => {
