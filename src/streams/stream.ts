@@ -5,7 +5,7 @@ import type { Any } from '../events/event.ts';
 export interface Stream {
   /** Resolves when there is room for more. @throws OpError Canceled: the client is gone, or it was closed */
   send(message: Any): Promise<void>;
-  /** One call at a time. @returns undefined when the client sends no more. @throws OpError Canceled, as send */
+  /** @returns undefined when the client sends no more. @throws OpError Canceled, as send */
   receive(): Promise<Any | undefined>;
   /** The client gets what was sent, and the end. Once more is nothing. */
   close(): void;

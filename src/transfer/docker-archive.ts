@@ -137,7 +137,8 @@ async function compressed(
   await using blob = await BlobWriter.open(ctx, content, `compress-${randomUUID()}`);
   const gzip = createGzip();
   // Whoever iterates is told of errors.
-  pipeline(Readable.from(copies(content.read(ctx, digest, 0, 0))), gzip, () => undefined);
+  const plain = Readable.from(copies(content.read(ctx, digest, 0, 0)), { highWaterMark: 1 });
+  pipeline(plain, gzip, () => undefined);
   for await (const chunk of gzip) await blob.write(chunk);
   return await blob.commit(labels);
 }

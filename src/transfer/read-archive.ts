@@ -227,7 +227,7 @@ async function* inflated(
   const inflate =
     compression === 'gzip' ? createGunzip({ chunkSize }) : createZstdDecompress({ chunkSize });
   // Whoever iterates is told of errors.
-  pipeline(Readable.from(bytes), inflate, () => undefined);
+  pipeline(Readable.from(bytes, { highWaterMark: 1 }), inflate, () => undefined);
   try {
     for await (const chunk of inflate) yield chunk;
   } catch (error) {

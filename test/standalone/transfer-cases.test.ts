@@ -131,6 +131,22 @@ const IMPORTS: readonly Case[] = [
   ],
   ['no name', importing(severalImages(), {})],
   ['docker save', importing(dockerArchive(), UNPACKED)],
+  [
+    'one layer under two names',
+    importing(
+      tarOf(
+        ['c.json', json({ architecture: 'amd64', os: 'linux' })],
+        ['a/layer.tar', tarOf(['a', Buffer.from('a')])],
+        ['b/layer.tar', tarOf(['a', Buffer.from('a')])],
+        [
+          './manifest.json',
+          json([
+            { Config: 'c.json', RepoTags: ['a.invalid/a'], Layers: ['a/layer.tar', 'b/layer.tar'] },
+          ]),
+        ],
+      ),
+    ),
+  ],
   ['nothing', importing(new Uint8Array(0)), 'InvalidArgument'],
   ['an empty archive', importing(END), 'InvalidArgument'],
   ['no archive', importing(Buffer.alloc(4096, 'x')), 'InvalidArgument'],

@@ -335,6 +335,69 @@ test('a client that takes no more of an export ends it', async () => {
   await expect(given).rejects.toMatchObject({ code: 'Canceled' });
 });
 
+test('a client that sends more than it may is refused', async () => {
+  await using root = await temporaryFolder('transfer');
+  await using daemon = await startAlone(root.path);
+  using client = new TransferClient(daemon.socket);
+  const stream = await client.open(here, 'pushy');
+  const given = client.transfer(here, importFrom('pushy'), store(NAMED));
+  const data = new Uint8Array(3 << 20);
+  await stream.send(packed('Data', transferTypes.Data, { data }));
+  await expect(given).rejects.toMatchObject({ code: 'InvalidArgument' });
+});
+
+test('a stream that a request names twice ends with the request', async () => {
+  await using root = await temporaryFolder('transfer');
+  await using daemon = await startAlone(root.path);
+  using client = new TransferClient(daemon.socket);
+  const stream = await client.open(here, 'both ends');
+  const giveUp = new AbortController();
+  const given = client.transfer(here, importFrom('both ends'), exportTo('both ends'), {
+    progress: 'both ends',
+    signal: giveUp.signal,
+  });
+  // The window is opened: the transfer is under way.
+  expect((await stream.receive())?.type_url).toBe('containerd.types.transfer.WindowUpdate');
+  giveUp.abort();
+  await expect(given).rejects.toMatchObject({ code: 'Canceled' });
+  expect(await stream.ended).toBeUndefined();
+  expect(await daemon.stop('SIGTERM')).toEqual({ code: 0, signal: null });
+});
+
+test('a daemon that is to end does not wait for streams', async () => {
+  await using root = await temporaryFolder('transfer');
+  await using daemon = await startAlone(root.path);
+  using client = new TransferClient(daemon.socket);
+  const [idle, used] = [await client.open(here, 'idle'), await client.open(here, 'used')];
+  const given = client.transfer(here, importFrom('used'), store(NAMED));
+  given.catch(() => undefined);
+  expect((await used.receive())?.type_url).toBe('containerd.types.transfer.WindowUpdate');
+  expect(await daemon.stop('SIGTERM')).toEqual({ code: 0, signal: null });
+  await expect(given).rejects.toThrow();
+  await Promise.all([idle.ended, used.ended]);
+});
+
+test('a daemon that dies in the middle of an import leaves nothing but for its lease', async () => {
+  await using root = await temporaryFolder('transfer');
+  await using daemon = await startAlone(root.path, COLLECT);
+  using client = new TransferClient(daemon.socket);
+  const archive = imageOf(randomBytes(4 << 20));
+  const stream = await client.open(here, 'data');
+  const given = client.transfer(here, importFrom('data'), store(UNPACKED));
+  given.catch(() => undefined);
+  // All but the end of the archive: its blobs are on the disk, or on their way.
+  await stream.sendBytes(archive.subarray(0, archive.length - 1024), { andEnd: false });
+  await using next = await daemon.restart('SIGKILL');
+  await expect(given).rejects.toThrow();
+  const left = await leftOf(next);
+  expect(left).toMatchObject({ images: [], snapshots: 0, leases: 1 });
+  using calls = callsOf(next);
+  const [lease] = (await calls.unary(ctx, RPC.listLeases, {})).leases;
+  expect(lease?.labels).toHaveProperty(['containerd.io/gc.expire']);
+  await calls.unary(ctx, RPC.deleteLease, { id: lease?.id ?? '', sync: true });
+  expect(await leftOf(next)).toEqual(NOTHING);
+});
+
 test('pull and push are not there yet', async () => {
   await using root = await temporaryFolder('transfer');
   await using daemon = await startAlone(root.path);

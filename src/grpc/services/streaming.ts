@@ -72,7 +72,9 @@ class ClientStream implements Stream, Disposable {
   readonly #incoming: AsyncIterator<WireAny>;
   readonly #outgoing: Waiting[] = [];
   #wake: (() => void) | undefined;
-  #receiving: PromiseWithResolvers<Any | undefined> | undefined;
+  readonly #receivers = new Set<PromiseWithResolvers<Any | undefined>>();
+  /** Receivers take turns: the transport has one at a time. */
+  #turn: Promise<unknown> = Promise.resolve();
   #isClosed = false;
 
   constructor(incoming: AsyncIterator<WireAny>) {
@@ -89,18 +91,24 @@ class ClientStream implements Stream, Disposable {
 
   receive(): Promise<Any | undefined> {
     if (this.#isClosed) return Promise.reject(ended());
-    const receiving = Promise.withResolvers<Any | undefined>();
-    this.#receiving = receiving;
-    this.#incoming.next().then(
-      ({ done, value }) => receiving.resolve(done === true ? undefined : anyOf(value)),
-      (error: unknown) => receiving.reject(error),
-    );
-    return receiving.promise;
+    const receiver = Promise.withResolvers<Any | undefined>();
+    this.#receivers.add(receiver);
+    this.#turn = this.#turn.then(async () => {
+      try {
+        const { done, value } = await this.#incoming.next();
+        receiver.resolve(done === true ? undefined : anyOf(value));
+      } catch (error) {
+        receiver.reject(error);
+      }
+      this.#receivers.delete(receiver);
+    });
+    return receiver.promise;
   }
 
   close(): void {
     this.#isClosed = true;
-    this.#receiving?.reject(ended());
+    for (const { reject } of this.#receivers) reject(ended());
+    this.#receivers.clear();
     this.#wake?.();
   }
 

@@ -19,7 +19,8 @@ const FAREWELL_MS = 1000;
 /**
  * The bytes that a client sends, not faster than they are asked for. Ending the iteration early lets the
  * client go on in vain: nobody is told that somebody stopped listening.
- * @throws OpError Canceled: the client is gone, or the stream was closed; InvalidArgument
+ * @throws OpError Canceled: the client is gone, or the stream was closed; InvalidArgument: a message is malformed, or
+ * more than the client may send
  */
 export async function* receiveBytes(stream: Stream): AsyncIterable<Uint8Array> {
   let isOver = false;
@@ -36,6 +37,12 @@ export async function* receiveBytes(stream: Stream): AsyncIterable<Uint8Array> {
   try {
     for (let message = await next(); message !== undefined; message = await next()) {
       const data = dataOf(message);
+      if (data.length > window) {
+        throw new OpError(
+          'InvalidArgument',
+          `the client sent ${data.length} bytes at once, its window had ${window}`,
+        );
+      }
       window -= data.length;
       if (data.length > 0) yield data;
     }
