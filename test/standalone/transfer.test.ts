@@ -364,19 +364,6 @@ test('a stream that a request names twice ends with the request', async () => {
   expect(await daemon.stop('SIGTERM')).toEqual({ code: 0, signal: null });
 });
 
-test('a daemon that is to end does not wait for streams', async () => {
-  await using root = await temporaryFolder('transfer');
-  await using daemon = await startAlone(root.path);
-  using client = new TransferClient(daemon.socket);
-  const [idle, used] = [await client.open(here, 'idle'), await client.open(here, 'used')];
-  const given = client.transfer(here, importFrom('used'), store(NAMED));
-  given.catch(() => undefined);
-  expect((await used.receive())?.type_url).toBe('containerd.types.transfer.WindowUpdate');
-  expect(await daemon.stop('SIGTERM')).toEqual({ code: 0, signal: null });
-  await expect(given).rejects.toThrow();
-  await Promise.all([idle.ended, used.ended]);
-});
-
 test('a daemon that dies in the middle of an import leaves nothing but for its lease', async () => {
   await using root = await temporaryFolder('transfer');
   await using daemon = await startAlone(root.path, COLLECT);
