@@ -32,6 +32,10 @@ interface Dependencies {
   readonly unpacker: (snapshotter: string) => Unpacker | undefined;
 }
 
+interface LeasedContext extends RequestContext {
+  readonly leaseId: string;
+}
+
 export class LocalTransfers implements Transfers {
   readonly #dependencies: Dependencies;
 
@@ -47,7 +51,7 @@ export class LocalTransfers implements Transfers {
   ): Promise<void> {
     const { content } = this.#dependencies;
     const unpacker = this.#unpackerFor(destination);
-    await this.#leased(caller, async (ctx) => {
+    await this.#kept(caller, async (ctx) => {
       await report({ event: 'Importing', name: '', target: undefined });
       const index = await storeArchive(ctx, content, archive);
       const { named, unpackable } = await labelTree(ctx, content, index, destination);
@@ -78,31 +82,36 @@ export class LocalTransfers implements Transfers {
     await this.#leased(caller, async (ctx) => {
       await report({ event: 'Exporting', name: '', target: undefined });
       const images = await this.#lookup(ctx, source);
-      const { content } = this.#dependencies;
+      const { content, leases } = this.#dependencies;
+      // Whoever removes an image meanwhile does not take it from the archive.
+      const targets = images.map(({ target }) => ({ type: 'content', id: target.digest }));
+      await Promise.all(targets.map((each) => leases.addResource(ctx, ctx.leaseId, each)));
       for await (const bytes of exportArchive(ctx, content, images, options)) await write(bytes);
       await report({ event: 'Completed export', name: '', target: undefined });
     });
   }
 
-  async tag(caller: RequestContext, name: string, destination: ImageDestination): Promise<void> {
-    await this.#leased(caller, async (ctx) => {
-      const { target } = await this.#dependencies.images.get(ctx, name);
-      const names = ownNames(target, destination);
-      if (names.length === 0) throw new OpError('NotFound', 'no image name found: none is given');
-      await Promise.all(names.map((each) => this.#store(ctx, each, target, destination)));
-    });
+  async tag(ctx: RequestContext, name: string, destination: ImageDestination): Promise<void> {
+    const { target } = await this.#dependencies.images.get(ctx, name);
+    const names = ownNames(target, destination);
+    if (names.length === 0) throw new OpError('NotFound', 'no image name found: none is given');
+    await Promise.all(names.map((each) => this.#store(ctx, each, target, destination)));
   }
 
-  /** Under the caller's lease, or one of its own, that goes whatever comes. */
+  /** What is made is kept by the caller's lease, or by one that ends with the work. */
+  async #kept(caller: RequestContext, work: (ctx: RequestContext) => Promise<void>): Promise<void> {
+    await (caller.leaseId === undefined ? this.#leased(caller, work) : work(caller));
+  }
+
+  /** Under a lease of its own, that goes whatever comes. */
   async #leased(
     caller: RequestContext,
-    work: (ctx: RequestContext) => Promise<void>,
+    work: (ctx: LeasedContext) => Promise<void>,
   ): Promise<void> {
-    if (caller.leaseId !== undefined) return work(caller);
     const { leases, clock } = this.#dependencies;
+    const { signal, namespace } = caller;
     const expire = new Date(Number((clock.now() + LEASE_NS) / 1_000_000n)).toISOString();
     const { id } = await leases.create(caller, '', new Map([[EXPIRE_LABEL, expire]]));
-    const { signal, namespace } = caller;
     try {
       await work({ signal, namespace, leaseId: id });
     } finally {

@@ -86,6 +86,26 @@ export function severalImages(): Buffer {
   );
 }
 
+/** The archive of an image with one layer that has these bytes in a file. */
+export function imageOf(bytes: Buffer, name = 'example.invalid/large:1'): Buffer {
+  const layout = new Layout();
+  const plain = Buffer.concat([rawEntry({ name: 'file' }, bytes), END]);
+  const layer = layout.add(gzipSync(plain, { level: 1 }), LAYER);
+  const config = layout.add(
+    json({
+      architecture: 'amd64',
+      os: 'linux',
+      rootfs: { type: 'layers', diff_ids: [digestOf(plain)] },
+    }),
+    'application/vnd.oci.image.config.v1+json',
+  );
+  const manifest = layout.add(
+    json({ schemaVersion: 2, config, layers: [layer] }),
+    'application/vnd.oci.image.manifest.v1+json',
+  );
+  return layout.archive(named(manifest, name));
+}
+
 /** What `docker save` writes: two names, plain layers, and one of them a link to another's. */
 export function dockerArchive(): Buffer {
   const layers = ['one', 'two'].map((text) => tarOf([text, Buffer.from(`${text}\n`)]));

@@ -1,8 +1,7 @@
-// Transfers on ballast alone: clients that vanish, collections beside them, leases, windows, memory, and archives
-// of other programs.
+// Transfers on ballast alone: clients that vanish, collections beside them, leases, windows.
 import { randomBytes } from 'node:crypto';
 import { watch } from 'node:fs';
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { expect, onTestFinished, test } from 'vitest';
@@ -10,12 +9,11 @@ import { RELEASES } from '../interop/containerd.ts';
 import { Program } from '../interop/program.ts';
 import type { Daemon } from '../support/daemon.ts';
 import { PATIENCE_MS, within } from '../support/patience.ts';
-import { END, rawEntry, rawHeader } from '../support/tar.ts';
+import { END, rawHeader } from '../support/tar.ts';
 import { temporaryFolder } from '../support/temporary.ts';
-import { digestOf, dockerArchive, json, LAYER, Layout, named, severalImages } from './archives.ts';
+import { dockerArchive, imageOf, severalImages } from './archives.ts';
 import { callsOf, COLLECT, inside, RPC, startAlone } from './client.ts';
 import { Alone } from './site.ts';
-import { writeSmallImage } from './small-image.ts';
 import { packed, TransferClient, transferTypes, type Headers } from './transfer-client.ts';
 
 const ctx = inside('test');
@@ -27,40 +25,12 @@ const NAMED = {
 };
 const UNPACKED = { ...NAMED, unpacks: [{ snapshotter: 'native' }] };
 
-/** How much more than an idle daemon one may need for a transfer. */
-const MEMORY_BYTES_MAX = 64 << 20;
-
-const statusOf = async (pid: number, field: string): Promise<number> => {
-  const status = await readFile(`/proc/${pid}/status`, 'utf8');
-  return Number(new RegExp(`${field}:\\s+(\\d+) kB`).exec(status)?.[1]) * 1024;
-};
-
 const importFrom = (stream: string) =>
   packed('ImageImportStream', transferTypes.ImageImportStream, { stream });
 const exportTo = (stream: string) =>
   packed('ImageExportStream', transferTypes.ImageExportStream, { stream });
 const store = (properties: Parameters<TransferClient['import']>[2]) =>
   packed('ImageStore', transferTypes.ImageStore, properties);
-
-/** The archive of an image with one layer that has these bytes in a file. */
-function imageOf(bytes: Buffer, name = 'example.invalid/large:1'): Buffer {
-  const layout = new Layout();
-  const plain = Buffer.concat([rawEntry({ name: 'file' }, bytes), END]);
-  const layer = layout.add(gzipSync(plain, { level: 1 }), LAYER);
-  const config = layout.add(
-    json({
-      architecture: 'amd64',
-      os: 'linux',
-      rootfs: { type: 'layers', diff_ids: [digestOf(plain)] },
-    }),
-    'application/vnd.oci.image.config.v1+json',
-  );
-  const manifest = layout.add(
-    json({ schemaVersion: 2, config, layers: [layer] }),
-    'application/vnd.oci.image.manifest.v1+json',
-  );
-  return layout.archive(named(manifest, name));
-}
 
 interface Left {
   readonly images: readonly string[];
@@ -160,7 +130,9 @@ test('a client that is gone in the middle leaves nothing behind a collection', a
   const transferred = client.transfer(here, importFrom('data'), store(UNPACKED));
   expect(await stream.sendBytes(archive.subarray(0, 2 << 20), { andEnd: false })).toBe(2 << 20);
   stream.cancel();
-  await expect(transferred).rejects.toMatchObject({ code: 'Canceled' });
+  // Of a stream that ends in between, the client's end is seen first or its absence.
+  const code = expect.stringMatching(/^(Canceled|DataLoss)$/);
+  await expect(transferred).rejects.toMatchObject({ code });
   expect(await leftOf(daemon)).toEqual(NOTHING);
   // The request ends, and the stream with it.
   const second = await client.open(here, 'data');
@@ -319,6 +291,28 @@ test('an export sends no more than the client takes, and ends with the request',
   expect(await stream.ended).toBeUndefined();
 });
 
+test('an export that is under way when its image is removed has all of it', async () => {
+  await using root = await temporaryFolder('transfer');
+  await using daemon = await startAlone(root.path, COLLECT);
+  using client = new TransferClient(daemon.socket);
+  using calls = callsOf(daemon);
+  const name = 'example.invalid/large:1';
+  await client.import(here, imageOf(randomBytes(300_000)), NAMED);
+  const whole = await client.export(here, [name]);
+  const stream = await client.open(here, 'slow');
+  const given = client.transfer(here, store({ name }), exportTo('slow'));
+  // The first bytes tell that it has begun; then it waits.
+  await stream.grant(512);
+  const first = await stream.receive();
+  if (first === undefined) throw new Error('the stream ended');
+  await calls.unary(ctx, RPC.deleteImage, { name, sync: true });
+  const rest = await stream.receiveBytes();
+  await given;
+  const start = transferTypes.Data.decode(first.value).data;
+  expect(Buffer.concat([start, rest]).equals(whole)).toBe(true);
+  expect(await leftOf(daemon)).toEqual(NOTHING);
+});
+
 test('a client that takes no more of an export ends it', async () => {
   await using root = await temporaryFolder('transfer');
   await using daemon = await startAlone(root.path);
@@ -403,83 +397,4 @@ test('pull and push are not there yet', async () => {
     code: 'Unimplemented',
     message: `method Transfer not implemented for ${other} to ${one}`,
   });
-});
-
-test('images of 256 MiB come and go, and layers are compressed, in little memory', async () => {
-  await using root = await temporaryFolder('transfer');
-  await using daemon = await startAlone(root.path);
-  using client = new TransferClient(daemon.socket);
-  const { pid } = daemon;
-  const layer = Buffer.concat([rawEntry({ name: 'file' }, Buffer.alloc(256 << 20, 'text ')), END]);
-  const config = json({
-    architecture: 'amd64',
-    os: 'linux',
-    rootfs: { type: 'layers', diff_ids: [digestOf(layer)] },
-  });
-  const manifest = json([
-    { Config: 'c.json', RepoTags: ['example.invalid/huge:1'], Layers: ['layer.tar'] },
-  ]);
-  const archive = Buffer.concat([
-    rawEntry({ name: 'layer.tar' }, layer),
-    rawEntry({ name: 'c.json' }, config),
-    rawEntry({ name: 'manifest.json' }, manifest),
-    END,
-  ]);
-  const measured = async (what: string, work: () => Promise<unknown>): Promise<void> => {
-    const idle = await statusOf(pid, 'VmRSS');
-    await writeFile(`/proc/${pid}/clear_refs`, '5');
-    await work();
-    const peak = await statusOf(pid, 'VmHWM');
-    expect(peak - idle, `${what}: bytes above ${idle}`).toBeLessThan(MEMORY_BYTES_MAX);
-  };
-  await measured('plain', () => client.import(here, archive, NAMED));
-  await measured('compressed', () => client.import(here, gzipSync(archive, { level: 1 }), NAMED));
-  await measured('export', async () => {
-    expect((await client.export(here, ['example.invalid/huge:1'])).length).toBeGreaterThan(
-      256 << 20,
-    );
-  });
-  await measured('unpacked', () => client.import(here, archive, UNPACKED));
-  await measured('to be compressed', () =>
-    client.import(here, archive, NAMED, { forceCompress: true }),
-  );
-});
-
-test('what skopeo writes is imported, and what is exported it reads', async () => {
-  const [release] = RELEASES.slice(-1);
-  if (release === undefined) throw new Error('no release');
-  const alone = await Alone.start(release);
-  const { reference } = await writeSmallImage(join(alone.folder, 'small.tar'));
-  const copy = 'skopeo --insecure-policy copy --quiet';
-  const said = await alone.sh(`
-    ${copy} oci-archive:small.tar docker-archive:docker.tar:skopeo.invalid/image:1
-    ${copy} docker-archive:docker.tar oci-archive:oci.tar:latest
-    ctr images import --snapshotter native docker.tar >/dev/null
-    ctr images import --base-name oci.invalid/image oci.tar >/dev/null
-    ctr images import --compress-blobs --no-unpack --base-name skopeo.invalid/image docker.tar >/dev/null
-    ctr images tag skopeo.invalid/image:1 skopeo.invalid/image:2 >/dev/null
-    ctr images ls -q
-    ctr images export out.tar skopeo.invalid/image:1
-    ${copy} docker-archive:out.tar dir:one
-    ${copy} oci-archive:out.tar dir:two
-    ctr images export - oci.invalid/image:latest | tar -t | grep -c blobs/sha256/.
-    mkdir layout bundle
-    ctr images export second.tar oci.invalid/image:latest
-    tar -xf second.tar -C layout
-    umoci unpack --image layout:latest bundle >/dev/null 2>&1
-    cat bundle/rootfs/one bundle/rootfs/two
-    ctr snapshots --snapshotter native ls | grep -c Committed
-    ctr snapshots --snapshotter overlayfs ls | grep -c Committed`);
-  expect(reference).toBe('example.org/small:1');
-  expect(said.split('\n')).toEqual([
-    'oci.invalid/image:latest',
-    'skopeo.invalid/image:1',
-    'skopeo.invalid/image:2',
-    '4',
-    'one',
-    'two',
-    '2',
-    '2',
-    '',
-  ]);
 });
