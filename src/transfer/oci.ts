@@ -123,11 +123,13 @@ export const textOf = (value: unknown): string => (typeof value === 'string' ? v
 function parseChild(within: Digest, value: unknown): Child {
   if (!isRecord(value)) throw bad(within, 'a descriptor is missing');
   const { mediaType, digest, size, annotations, platform } = value;
-  if (!Number.isSafeInteger(size)) throw bad(within, 'a descriptor has no size');
+  if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0) {
+    throw bad(within, 'a descriptor has no size');
+  }
   return {
     mediaType: textOf(mediaType),
     digest: parseDigest(textOf(digest)),
-    size: Number(size),
+    size,
     annotations: parseAnnotations(annotations),
     platform: isRecord(platform) ? parsePlatform(platform) : undefined,
   };

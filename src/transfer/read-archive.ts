@@ -207,7 +207,8 @@ async function* plain(bytes: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Arra
     if (compression === 'none') yield* all;
     else yield* inflated(all, compression);
   } finally {
-    await iterator.return?.();
+    // Not awaited: what was asked for ahead may never come, after the end of the archive.
+    void iterator.return?.();
   }
 }
 

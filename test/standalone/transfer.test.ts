@@ -329,6 +329,20 @@ test('a client that takes no more of an export ends it', async () => {
   await expect(given).rejects.toMatchObject({ code: 'Canceled' });
 });
 
+test('an import ends with the archive, also when its client says no end', async () => {
+  await using root = await temporaryFolder('transfer');
+  await using daemon = await startAlone(root.path);
+  using client = new TransferClient(daemon.socket);
+  const archives = { plain: severalImages(), compressed: gzipSync(severalImages()) };
+  for (const [name, archive] of Object.entries(archives)) {
+    const stream = await client.open(here, name);
+    const given = client.transfer(here, importFrom(name), store(NAMED));
+    await stream.sendBytes(archive, { andEnd: false });
+    await within(PATIENCE_MS, name, given);
+    expect(await stream.ended).toBeUndefined();
+  }
+});
+
 test('a client that sends more than it may is refused', async () => {
   await using root = await temporaryFolder('transfer');
   await using daemon = await startAlone(root.path);
