@@ -3,15 +3,20 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { expect, test } from 'vitest';
+import { NO_LABELS } from '../../src/base/labels.ts';
+import { connect } from '../../src/grpc/proxy/connect.ts';
 import { RELEASES } from '../interop/containerd.ts';
+import { expectedTree, listTree, twelveLayers } from '../interop/images.ts';
+import { performMounts } from '../support/mounts.ts';
 import { END, rawEntry } from '../support/tar.ts';
 import { temporaryFolder } from '../support/temporary.ts';
 import { digestOf, json } from './archives.ts';
-import { startAlone } from './client.ts';
+import { inside, startAlone } from './client.ts';
 import { Alone } from './site.ts';
 import { writeSmallImage } from './small-image.ts';
 import { TransferClient, type Headers } from './transfer-client.ts';
 
+const ctx = inside('test');
 const here: Headers = { namespace: 'test' };
 const NAMED = {
   extraReferences: [{ name: 'any.invalid/any', isPrefix: true, allowOverwrite: true }],
@@ -104,3 +109,28 @@ test('what skopeo writes is imported, and what is exported it reads', async () =
     '',
   ]);
 });
+
+// debootstrap may have to make the image first.
+const FIRST_TIME = { timeout: 600_000 };
+
+test(
+  'a Debian of twelve layers, unpacked at once, is what umoci makes of it',
+  FIRST_TIME,
+  async () => {
+    const [release] = RELEASES.slice(-1);
+    if (release === undefined) throw new Error('no release');
+    const image = await twelveLayers();
+    const alone = await Alone.start(release);
+    await alone.ctr('images', 'import', '--base-name', image.baseName, image.archive);
+    expect(await alone.ctr('images', 'ls', '-q')).toBe(`${image.reference}\n`);
+    await using ballast = connect(alone.socket);
+    const snapshotter = ballast.snapshots('overlayfs');
+    const all = await Array.fromAsync(snapshotter.walk(ctx, []));
+    expect(all).toHaveLength(image.layers);
+    const parents = new Set(all.map(({ parent }) => parent));
+    const [top] = all.filter(({ name }) => !parents.has(name));
+    const view = await snapshotter.view(ctx, 'view', top?.name ?? '', NO_LABELS);
+    await using tree = await performMounts(view);
+    expect(await listTree(tree.path, image.touched)).toEqual(await expectedTree(image));
+  },
+);
