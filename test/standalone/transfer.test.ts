@@ -8,6 +8,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { RELEASES } from '../interop/containerd.ts';
 import { Program } from '../interop/program.ts';
 import type { Daemon } from '../support/daemon.ts';
+import { loopFileSystem } from '../support/loop-fs.ts';
 import { PATIENCE_MS, within } from '../support/patience.ts';
 import { END, rawHeader } from '../support/tar.ts';
 import { temporaryFolder } from '../support/temporary.ts';
@@ -118,6 +119,19 @@ test('an import that fails leaves nothing behind a collection', async () => {
     await expect(client.import(here, archive(), UNPACKED), what).rejects.toMatchObject({ code });
     expect([what, await leftOf(daemon)]).toEqual([what, NOTHING]);
   }
+});
+
+test('an archive that the disk does not hold leaves room for another', async () => {
+  await using disk = await loopFileSystem('ext4', 64);
+  await using daemon = await startAlone(`${disk.path}/root`, COLLECT);
+  using client = new TransferClient(daemon.socket);
+  const large = imageOf(randomBytes(80 << 20));
+  await expect(client.import(here, large, UNPACKED)).rejects.toMatchObject({
+    code: 'ResourceExhausted',
+  });
+  expect(await leftOf(daemon)).toEqual(NOTHING);
+  await client.import(here, imageOf(randomBytes(10 << 20)), UNPACKED);
+  expect(await leftOf(daemon)).toMatchObject({ images: ['example.invalid/large:1'], leases: 0 });
 });
 
 test('a client that is gone in the middle leaves nothing behind a collection', async () => {
