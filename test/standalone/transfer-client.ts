@@ -4,6 +4,7 @@ import * as grpc from '@grpc/grpc-js';
 import type { OpError } from '../../src/base/errors.ts';
 import { containerd, google } from '../../src/grpc/gen/wire.js';
 import { errorOf } from '../../src/grpc/status.ts';
+import { END } from '../support/tar.ts';
 
 export const transferTypes = containerd.types.transfer;
 const { StreamInit } = containerd.services.streaming.v1;
@@ -130,7 +131,8 @@ export class TransferClient implements Disposable {
         }),
         packed('ImageExportStream', transferTypes.ImageExportStream, { stream, ...more }),
       );
-      // A containerd leaves the stream open: what it has sent is here by now.
+      // A containerd leaves the stream open: what it has sent is here, or on its way.
+      await data.wholeArchive();
       data.cancel();
       return await received;
     } finally {
@@ -157,6 +159,9 @@ async function toldOn(
 export class ClientStream {
   readonly #call: grpc.ClientDuplexStream<WireAny, google.protobuf.Any>;
   readonly #messages: AsyncIterator<google.protobuf.Any>;
+  #tail: Buffer = Buffer.alloc(0);
+  #isOver = false;
+  #wake: (() => void) | undefined;
   /** How the server ended it: undefined for well. */
   readonly ended: Promise<OpError | undefined>;
 
@@ -216,10 +221,25 @@ export class ClientStream {
         await this.grant(WINDOW_BYTES);
       }
       const message = await this.receive();
-      if (message === undefined) return Buffer.concat(pieces);
+      if (message === undefined) {
+        this.#isOver = true;
+        this.#wake?.();
+        return Buffer.concat(pieces);
+      }
       const { data } = transferTypes.Data.decode(message.value);
       window -= data.length;
       pieces.push(data);
+      this.#tail = Buffer.concat([this.#tail, data]).subarray(-END.length);
+      this.#wake?.();
+    }
+  }
+
+  /** Resolves when the bytes received end as an archive does, or there are no more. */
+  async wholeArchive(): Promise<void> {
+    while (!this.#isOver && !this.#tail.equals(END)) {
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
     }
   }
 
