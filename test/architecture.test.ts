@@ -20,6 +20,8 @@ const CONTRACTS: ReadonlySet<string> = new Set([
   'events/event.ts',
   'gc/collectible.ts',
   'gc/gc.ts',
+  'streams/stream.ts',
+  'transfer/transfer.ts',
 ]);
 
 /** Implementations: a folder may import the folders named here, itself and any contract. */
@@ -35,10 +37,12 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   leases: ['base', 'metadata'],
   containers: ['base', 'metadata'],
   events: ['base'],
+  streams: ['base'],
+  transfer: ['base', 'diff'],
   gc: ['base'],
   grpc: ['base'],
   daemon:
-    'base platform metadata content snapshotters diff namespaces images leases containers events gc grpc'.split(
+    'base platform metadata content snapshotters diff namespaces images leases containers events streams transfer gc grpc'.split(
       ' ',
     ),
   frontend: ['base', 'grpc'],

@@ -20,6 +20,8 @@ import type { MetadataStore } from '../metadata/metadata.ts';
 import type { NamespaceStore } from '../namespaces/namespace.ts';
 import { LocalNamespaceStore } from '../namespaces/store.ts';
 import { namespacedBlobs, type LayerBlobs } from './layer-blobs.ts';
+import { LocalStreamRegistry } from '../streams/registry.ts';
+import type { StreamRegistry } from '../streams/stream.ts';
 import { NamespacedSnapshotter } from '../snapshotters/namespaced-snapshotter.ts';
 import type { Snapshotter } from '../snapshotters/snapshotter.ts';
 import type { TreeSnapshotter } from '../snapshotters/tree-snapshotter.ts';
@@ -31,6 +33,7 @@ export interface Nouns {
   readonly leases: LeaseManager;
   readonly containers: ContainerStore;
   readonly events: EventExchange;
+  readonly streams: StreamRegistry;
   readonly gc: GcRuns;
 }
 
@@ -78,10 +81,11 @@ export async function openNamespaced(
   const books = { metadata, namespaces, leases, gc, events, clock };
   const images = await LocalImageStore.open(books);
   const containers = await LocalContainerStore.open(books);
+  const streams = new LocalStreamRegistry(books);
   const content = await NamespacedContentStore.open(backend, { ...books, sharing, warn });
-  for (const noun of [leases, images, containers]) collector.add(noun);
+  for (const noun of [leases, images, containers, streams]) collector.add(noun);
   return {
-    nouns: { namespaces, images, leases, containers, events, gc },
+    nouns: { namespaces, images, leases, containers, events, streams, gc },
     content,
     blobs: namespacedBlobs(backend, content),
     gc: new LocalGc({ collector, scheduler: gc, clock, ready: ready.promise }),

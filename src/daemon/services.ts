@@ -11,10 +11,13 @@ import { leasesService } from '../grpc/services/leases.ts';
 import { namespacesService } from '../grpc/services/namespaces.ts';
 import { reflectionServices } from '../grpc/services/reflection.ts';
 import { snapshotsService } from '../grpc/services/snapshots.ts';
+import { streamingService } from '../grpc/services/streaming.ts';
+import { transferService } from '../grpc/services/transfer.ts';
 import { versionService } from '../grpc/services/version.ts';
 import { VERSION } from '../version.ts';
 import type { SnapshotterInstance, Stores } from './compose.ts';
 import type { Nouns } from './namespaced.ts';
+import { openTransfers } from './transfers.ts';
 
 /** What a plugin socket serves, beside health and reflection. */
 const PLUGIN_SERVICES: readonly string[] = [
@@ -33,6 +36,8 @@ const NOUN_SERVICES: readonly string[] = [
   'containerd.services.leases.v1.Leases',
   'containerd.services.containers.v1.Containers',
   'containerd.services.events.v1.Events',
+  'containerd.services.streaming.v1.Streaming',
+  'containerd.services.transfer.v1.Transfer',
 ];
 
 /** The services of a socket over these stores, by name. */
@@ -52,18 +57,20 @@ export function servicesOf(stores: Stores, health: Health): readonly Service[] {
     introspectionService({ uuid: stores.uuid, plugins: () => plugins }),
     versionService({ version: VERSION, revision: '' }),
     gcService(stores.gc),
-    ...(stores.nouns === undefined ? [] : nounServices(stores.nouns)),
+    ...(stores.nouns === undefined ? [] : nounServices(stores, stores.nouns)),
     healthService(health),
     ...reflectionServices([...namesOf(stores), 'grpc.health.v1.Health']),
   ];
 }
 
-const nounServices = (nouns: Nouns): readonly Service[] => [
+const nounServices = (stores: Stores, nouns: Nouns): readonly Service[] => [
   namespacesService(nouns.namespaces),
   imagesService(nouns.images, nouns.gc),
   leasesService(nouns.leases, nouns.gc),
   containersService(nouns.containers),
   eventsService(nouns.events),
+  streamingService(nouns.streams),
+  transferService(openTransfers(stores, nouns), nouns.streams),
 ];
 
 const contentPlugin = ({ contentRoot }: Stores): PluginInfo => ({

@@ -19,6 +19,8 @@ export interface Unpacking {
   readonly layers: readonly ImageLayer[];
   /** The snapshotter claims `rebase`: layers are applied at the same time. */
   readonly canRebase: boolean;
+  /** The layer was applied, and has the diff ID that the config says. */
+  readonly verified?: (layer: ImageLayer) => void;
 }
 
 /** How often a key or name is tried that is there and is not: somebody is just making it. As containerd. */
@@ -50,7 +52,9 @@ export async function unpack(ctx: RequestContext, unpacking: Unpacking): Promise
   const first = await firstMissing(ctx, snapshotter, names);
   const failure = new AbortController();
   const signal = AbortSignal.any([ctx.signal, failure.signal]);
-  const image: Image = { ...unpacking, ctx: { ...ctx, signal }, names };
+  // By name: a request's context has getters, which a spread would lose.
+  const { namespace, leaseId } = ctx;
+  const image: Image = { ...unpacking, ctx: { signal, namespace, leaseId }, names };
   let below: Promise<void> = Promise.resolve();
   const unpacked: Promise<void>[] = [];
   for (let index = first; index < layers.length; index++) {
@@ -141,7 +145,7 @@ async function prepare(
 }
 
 async function applyLayer(
-  { ctx, applier, layers }: Image,
+  { ctx, applier, layers, verified }: Image,
   index: number,
   mounts: readonly Mount[],
 ): Promise<void> {
@@ -149,7 +153,7 @@ async function applyLayer(
   if (layer === undefined) throw new Error(`no layer ${index}`);
   const { descriptor, diffId } = layer;
   const { digest } = await applier.apply(ctx, descriptor, mounts);
-  if (digest === diffId) return;
+  if (digest === diffId) return verified?.(layer);
   throw new OpError(
     'InvalidArgument',
     `layer ${descriptor.digest}: its diff ID is ${digest}, the image says ${diffId}`,

@@ -4,7 +4,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { RELEASES, type Release } from '../interop/containerd.ts';
-import { Alone, outcomeOf, plainContainerd, type Outcome } from './site.ts';
+import { Alone, outcomeOf, plainContainerd, shown } from './site.ts';
 import { writeSmallImage, type SmallImage } from './small-image.ts';
 
 type Command = readonly string[];
@@ -34,22 +34,6 @@ for (const release of RELEASES) {
     expect(kept(ours)).toEqual(kept(theirs));
   });
 }
-
-/** Failures say the same in other words. */
-const shown = ({ ok, text }: Outcome, folder: string): readonly string[] =>
-  ok ? normal(text, folder).split('\n') : ['fails'];
-
-const normal = (text: string, folder: string): string =>
-  text
-    .replaceAll(folder, 'FOLDER')
-    .replace(/FOLDER\/\S*?\/snapshots\/\d+/g, 'SNAPSHOT')
-    .replace(/:FOLDER\/\S*?\/snapshots\/\d+/g, ':SNAPSHOT')
-    .replace(/\d{4}-\d\d-\d\d[T ][\d:.]+( \+0000 UTC|Z)?/g, 'TIME')
-    .replace(/Less than a second|About a minute|\d+ (second|minute)s?/g, 'AGE')
-    .replace(/[\d.]+m?s\b/g, 'DURATION')
-    .replace(/[ \t]+/g, ' ')
-    // Labels, in the random order of Go's maps, and mount options, whose order differs between releases.
-    .replace(/[^ \n]+=[^ \n]*,[^ \n]+/g, (list) => list.split(',').toSorted().join(','));
 
 function commands(release: Release, image: SmallImage, archive: string): readonly Command[] {
   const local = release.localImport;

@@ -104,6 +104,7 @@ export async function plainContainerd(release: Release, folder: string): Promise
     namespace: 'test',
     dropIn: `version = 2
 [plugins."io.containerd.gc.v1.scheduler"]
+  startup_delay = "0s"
   mutation_threshold = 1000000
   pause_threshold = 0.0000001
 `,
@@ -119,3 +120,19 @@ export async function outcomeOf(printed: Promise<string>): Promise<Outcome> {
     return { ok: false, text: error instanceof Error ? error.message : String(error) };
   }
 }
+
+/** What a command came to, without times, folders and numbers. Failures say the same in other words. */
+export const shown = ({ ok, text }: Outcome, folder: string): readonly string[] =>
+  ok ? normal(text, folder).split('\n') : ['fails'];
+
+const normal = (text: string, folder: string): string =>
+  text
+    .replaceAll(folder, 'FOLDER')
+    .replace(/FOLDER\/\S*?\/snapshots\/\d+/g, 'SNAPSHOT')
+    .replace(/:FOLDER\/\S*?\/snapshots\/\d+/g, ':SNAPSHOT')
+    .replace(/\d{4}-\d\d-\d\d[T ][\d:.]+( \+0000 UTC|Z)?/g, 'TIME')
+    .replace(/Less than a second|About a minute|\d+ (second|minute)s?/g, 'AGE')
+    .replace(/[\d.]+ *m?s\b/g, 'DURATION')
+    .replace(/[ \t]+/g, ' ')
+    // Labels, in the random order of Go's maps, and mount options, whose order differs between releases.
+    .replace(/[^ \n]+=[^ \n]*,[^ \n]+/g, (list) => list.split(',').toSorted().join(','));

@@ -80,6 +80,11 @@ export class TarReader {
     });
   }
 
+  /** The two blocks of zeros have come: what follows means nothing. */
+  get isAtEnd(): boolean {
+    return this.#section === 'rest';
+  }
+
   /**
    * No more bytes come.
    * @throws OpError DataLoss: the archive is cut off
