@@ -19,6 +19,7 @@ const CONTRACTS: ReadonlySet<string> = new Set([
   'containers/container.ts',
   'events/event.ts',
   'gc/collectible.ts',
+  'disk/disk.ts',
   'gc/gc.ts',
 ]);
 
@@ -36,9 +37,10 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   containers: ['base', 'metadata'],
   events: ['base'],
   gc: ['base'],
+  disk: ['base', 'gc', 'platform'],
   grpc: ['base'],
   daemon:
-    'base platform metadata content snapshotters diff namespaces images leases containers events gc grpc'.split(
+    'base platform metadata content snapshotters diff namespaces images leases containers events gc disk grpc'.split(
       ' ',
     ),
   frontend: ['base', 'grpc'],
