@@ -1,3 +1,4 @@
+import { realpath } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import type { RequestContext } from '../base/context.ts';
 import { isOpError } from '../base/errors.ts';
@@ -124,6 +125,15 @@ export class Ledger {
     return { stored, rest };
   }
 
+  /** A path as it begins in the config, should a root there be written with links. */
+  async spelled(path: string): Promise<string> {
+    for (const root of this.roots) {
+      const there = await real(root);
+      if (!isBelow(path, root) && isBelow(path, there)) return join(root, relative(there, path));
+    }
+    return path;
+  }
+
   /** What a path belongs to that nothing stored has: its part, or undefined outside of the roots. */
   partAt(path: string): string | undefined {
     const { metadataPaths, content, snapshotters } = this.#options;
@@ -146,7 +156,7 @@ export class Ledger {
       for (const [path, rule] of rules) {
         if (path !== folder && isBelow(path, folder)) within.set(relative(folder, path), rule);
       }
-      const found = await jobs.measureParts(folder, FOLDERS, within, signal);
+      const found = await jobs.measureParts(await real(folder), FOLDERS, within, signal);
       for (const [part, bytes] of found) sizes.set(part, (sizes.get(part) ?? 0) + bytes);
     };
     const others = snapshotters.map((each): Rule => [each.root, NOT_HERE]);
@@ -194,6 +204,9 @@ function* rulesOfSnapshotter(root: string, snapshots: readonly Stored[]): Iterab
     for (const path of places.measured) yield [path, NOT_HERE];
   }
 }
+
+/** Of one that is gone, whoever opens it says so. */
+const real = (path: string): Promise<string> => realpath(path).catch(() => path);
 
 const snapshotsIn = (root: string): string => join(root, 'snapshots');
 

@@ -56,7 +56,8 @@ export class LocalDisk implements Disk {
       if (found.items.length + found.nodes.length === 0) throw nothingNamed(question.id);
       return identification.identities(found);
     }
-    for (const path of question.paths) {
+    for (const given of question.paths) {
+      const path = await ledger.spelled(given);
       const part = ledger.partAt(path);
       if (part === undefined) continue;
       const item = await identification.at(path);

@@ -1,4 +1,5 @@
 // A plugin root without a containerd to ask: `du`, `whois` and `where` answer with keys and namespaces.
+import { mkdir, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { background } from '../../src/base/context.ts';
@@ -10,8 +11,12 @@ import { run } from '../support/run.ts';
 import { repository, temporaryFolder } from '../support/temporary.ts';
 
 test('a plugin root answers with keys and namespaces, as containerd put them into its names', async () => {
-  await using root = await temporaryFolder('du');
-  await using daemon = await Daemon.start({ root: root.path, snapshotter: 'overlayfs' });
+  await using folder = await temporaryFolder('du');
+  // The root is written with a link.
+  const [real, root] = [join(folder.path, 'real'), join(folder.path, 'root')];
+  await mkdir(real);
+  await symlink(real, root);
+  await using daemon = await Daemon.start({ root, snapshotter: 'overlayfs' });
   const { content, snapshotter } = daemon.client;
   await snapshotter.prepare(background, 'k8s.io/1/extract', '', NO_LABELS);
   await snapshotter.commit(background, 'k8s.io/2/sha256:layer', 'k8s.io/1/extract', NO_LABELS, '');
@@ -31,15 +36,17 @@ test('a plugin root answers with keys and namespaces, as containerd put them int
     run(join(repository, 'bin/ballast'), [...args, '--address', daemon.socket]);
   expect(await ballast('du', '-v')).toMatch(/containerd_address/);
   const [place] = JSON.parse(await ballast('where', '--json', 'box'));
-  const lower = join(root.path, 'snapshotters/ballast-overlay/snapshots/1/fs');
+  const lower = join(root, 'snapshotters/ballast-overlay/snapshots/1/fs');
   expect(place).toMatchObject({ namespaces: ['k8s.io'], key: 'box', lowers: [lower] });
-  const [owner] = JSON.parse(await ballast('whois', '--json', join(place.work, 'work')));
-  expect(owner).toMatchObject({
-    type: 'snapshots/ballast-overlay',
-    namespaces: ['k8s.io'],
-    key: 'box',
-    parent: 'sha256:layer',
-  });
+  for (const work of [place.work, place.work.replace(root, real)]) {
+    const [owner] = JSON.parse(await ballast('whois', '--json', join(work, 'work')));
+    expect(owner).toMatchObject({
+      type: 'snapshots/ballast-overlay',
+      namespaces: ['k8s.io'],
+      key: 'box',
+      parent: 'sha256:layer',
+    });
+  }
   const [ingest] = JSON.parse(await ballast('whois', '--json', 'k8s.io/7/some/ref'));
   expect(ingest).toMatchObject({ type: 'ingests', namespaces: ['k8s.io'], key: 'some/ref' });
 });

@@ -10,7 +10,7 @@ import { run } from './run.ts';
 
 /** What du(1) counts below these paths together, in bytes. */
 export async function allocatedIn(paths: readonly string[]): Promise<number> {
-  const lines = (await run('du', ['-sc', '--block-size=1', ...paths])).trim().split('\n');
+  const lines = (await run('du', ['-scD', '--block-size=1', ...paths])).trim().split('\n');
   return Number(lines.at(-1)?.split('\t')[0]);
 }
 
