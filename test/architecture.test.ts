@@ -19,6 +19,7 @@ const CONTRACTS: ReadonlySet<string> = new Set([
   'containers/container.ts',
   'events/event.ts',
   'gc/collectible.ts',
+  'disk/disk.ts',
   'gc/gc.ts',
   'streams/stream.ts',
   'transfer/transfer.ts',
@@ -40,9 +41,10 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   streams: ['base'],
   transfer: ['base', 'diff'],
   gc: ['base'],
+  disk: ['base', 'gc', 'platform'],
   grpc: ['base'],
   daemon:
-    'base platform metadata content snapshotters diff namespaces images leases containers events streams transfer gc grpc'.split(
+    'base platform metadata content snapshotters diff namespaces images leases containers events streams transfer gc disk grpc'.split(
       ' ',
     ),
   frontend: ['base', 'grpc'],

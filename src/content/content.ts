@@ -27,6 +27,28 @@ export interface WriterStatus extends Status {
   readonly digest: Digest;
 }
 
+/** Where a content store keeps what it has. */
+export interface ContentFolders {
+  /** One for each algorithm. */
+  readonly blobs: readonly string[];
+  readonly ingests: string;
+  readonly trash: string;
+}
+
+/** A blob as it lies on the disk. */
+export interface StoredBlob {
+  readonly digest: Digest;
+  readonly path: string;
+  /** Allocated, as du(1) counts. */
+  readonly bytes: number;
+}
+
+/** An ingest that is not in memory alone. */
+export interface StoredIngest {
+  readonly ref: string;
+  readonly path: string;
+}
+
 /** What any message of a write stream may announce; the last one wins. */
 export interface Announced {
   readonly total?: number;

@@ -2,6 +2,7 @@ import { hash } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ALGORITHMS, splitDigest, type Digest } from '../base/digest.ts';
+import type { ContentFolders } from './content.ts';
 
 /**
  * Where things are below the content root:
@@ -11,34 +12,31 @@ import { ALGORITHMS, splitDigest, type Digest } from '../base/digest.ts';
  */
 export class ContentLayout {
   readonly root: string;
+  readonly blobs: string;
+  readonly ingests: string;
+  readonly trash: string;
   #temporaries = 0;
 
   constructor(root: string) {
     this.root = root;
+    this.blobs = join(root, 'blobs');
+    this.ingests = join(root, 'ingests');
+    this.trash = join(root, 'trash');
   }
   /** Makes the folders, where they are not there yet. */
   async make(): Promise<void> {
-    for (const folder of [
-      this.root,
-      this.ingests,
-      this.trash,
-      ...ALGORITHMS.map((algorithm) => join(this.blobs, algorithm)),
-    ]) {
+    for (const folder of [this.root, this.ingests, this.trash, ...this.folders.blobs]) {
       await mkdir(folder, { recursive: true, mode: 0o700 });
     }
   }
-  get blobs(): string {
-    return join(this.root, 'blobs');
+  get folders(): ContentFolders {
+    const { ingests, trash } = this;
+    return { blobs: ALGORITHMS.map((algorithm) => join(this.blobs, algorithm)), ingests, trash };
   }
-  get ingests(): string {
-    return join(this.root, 'ingests');
-  }
-  get trash(): string {
-    return join(this.root, 'trash');
-  }
+  /** Asked for all blobs at once: joining path by path takes its time. */
   blob(digest: Digest): string {
     const { algorithm, hex } = splitDigest(digest);
-    return join(this.blobs, algorithm, hex);
+    return `${this.blobs}/${algorithm}/${hex}`;
   }
   /** Refs are arbitrary text, so only their hash is ever part of a path. */
   ingest(ref: string): string {

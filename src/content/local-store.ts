@@ -1,4 +1,4 @@
-import { open, readdir, rename, unlink } from 'node:fs/promises';
+import { open, readdir, rename, stat, statfs, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import type { RequestContext } from '../base/context.ts';
@@ -12,21 +12,40 @@ import type { Along, MetadataStore } from '../metadata/metadata.ts';
 import { fromSyncError, fromSystemError } from '../platform/linux/errno.ts';
 import type { FileJobs } from '../platform/platform.ts';
 import { BlobCache, SMALL_BLOB_BYTES } from './blob-cache.ts';
-import { BlobIndex } from './blob-index.ts';
-import type { Announced, ContentStore, Info, Status, Writer } from './content.ts';
+import { BlobIndex, type BlobInfo } from './blob-index.ts';
+import type {
+  Announced,
+  ContentFolders,
+  ContentStore,
+  Info,
+  Status,
+  StoredBlob,
+  StoredIngest,
+  Writer,
+} from './content.ts';
 import { Ingest } from './ingest.ts';
 import { ContentLayout } from './layout.ts';
+import { readChunks } from './read-chunks.ts';
 import { compareBlobs, recoverIngests } from './recover.ts';
 import { IngestWriter, type WriterHost } from './writer.ts';
 
-/** Large reads go in pieces of this size: two buffers of it is all that a reader holds. */
-const CHUNK_BYTES = 1 << 20;
+/** Of stat's blocks. */
+const BLOCK_BYTES = 512;
 
 export interface LocalStoreDependencies {
   readonly metadata: MetadataStore;
   readonly jobs: FileJobs;
   readonly clock: Clock;
   readonly warn: (fields: Record<string, unknown>, message: string) => void;
+}
+
+/** What `open` found. */
+interface Opened {
+  readonly layout: ContentLayout;
+  readonly index: BlobIndex;
+  readonly unitBytes: number;
+  /** Paths of those without a record. */
+  readonly unknownBlobs: readonly string[];
 }
 
 /**
@@ -49,15 +68,16 @@ export class LocalContentStore implements ContentStore {
   readonly #digestLocks = new KeyedLocks();
   readonly #recovered: Promise<void>;
   readonly #host: WriterHost;
+  /** What a file of a few bytes has allocated. */
+  readonly #unitBytes: number;
 
   private constructor(
-    layout: ContentLayout,
-    index: BlobIndex,
-    unknownBlobs: readonly string[],
+    { layout, index, unitBytes, unknownBlobs }: Opened,
     dependencies: LocalStoreDependencies,
   ) {
     this.#layout = layout;
     this.#index = index;
+    this.#unitBytes = unitBytes;
     this.#dependencies = dependencies;
     this.#host = {
       clock: dependencies.clock,
@@ -78,14 +98,14 @@ export class LocalContentStore implements ContentStore {
   ): Promise<LocalContentStore> {
     const layout = new ContentLayout(root);
     const index = await BlobIndex.load(dependencies.metadata);
-    let unknownBlobs: readonly string[];
     try {
       await layout.make();
-      unknownBlobs = await compareBlobs({ layout, index, ...dependencies });
+      const unknownBlobs = await compareBlobs({ layout, index, ...dependencies });
+      const unitBytes = (await statfs(root)).bsize;
+      return new LocalContentStore({ layout, index, unitBytes, unknownBlobs }, dependencies);
     } catch (error) {
       throw fromSystemError(error, `content root ${root}`);
     }
-    return new LocalContentStore(layout, index, unknownBlobs, dependencies);
   }
 
   get recovered(): Promise<void> {
@@ -100,6 +120,23 @@ export class LocalContentStore implements ContentStore {
   /** The digests of all blobs that count; taken over several turns, in which they come and go. */
   *digests(): Iterable<Digest> {
     for (const { digest } of this.#index.all()) yield digest;
+  }
+
+  get folders(): ContentFolders {
+    return this.#layout.folders;
+  }
+
+  /** All blobs that count, where they are; taken over several turns, in which they come and go. */
+  *storedBlobs(): Iterable<StoredBlob> {
+    for (const { digest, size, allocated } of this.#index.all()) {
+      yield { digest, path: this.#layout.blob(digest), bytes: allocated ?? this.#inUnits(size) };
+    }
+  }
+  /** At this moment; start-up must be over. */
+  *storedIngests(): Iterable<StoredIngest> {
+    for (const { ref, onDisk, folder } of this.#ingests.values()) {
+      if (onDisk) yield { ref, path: folder };
+    }
   }
 
   /** Ingests by ref, at this moment; start-up must be over. */
@@ -335,9 +372,10 @@ export class LocalContentStore implements ContentStore {
       }
       const source = await ingest.source();
       const now = clock.now();
-      const info: Info = {
+      const info: BlobInfo = {
         digest,
         size: ingest.offset,
+        allocated: await this.#allocatedBy(source),
         createdAt: now,
         updatedAt: now,
         labels: withoutEmptyLabels(labels),
@@ -350,10 +388,25 @@ export class LocalContentStore implements ContentStore {
     await this.#drop(ingest);
   }
 
+  /**
+   * A large file has more than its bytes take, where it is in pieces; it is synced, so none will be added. A
+   * small one, which is still to be written, never has.
+   */
+  async #allocatedBy(source: Uint8Array | { path: string }): Promise<number | undefined> {
+    if (source instanceof Uint8Array) return undefined;
+    const { size, blocks } = await stat(source.path);
+    const allocated = blocks * BLOCK_BYTES;
+    return allocated === this.#inUnits(size) ? undefined : allocated;
+  }
+
+  #inUnits(size: number): number {
+    return Math.ceil(size / this.#unitBytes) * this.#unitBytes;
+  }
+
   /** Both or, on a full disk, neither; an ingest keeps its bytes for a retry. */
   async #placeAndRecord(
     source: Uint8Array | { path: string },
-    info: Info,
+    info: BlobInfo,
     along: Along | undefined,
   ): Promise<void> {
     const { metadata, jobs } = this.#dependencies;
@@ -413,35 +466,5 @@ export class LocalContentStore implements ContentStore {
       unknownBlobs,
       keep: (ingest) => this.#ingests.set(ingest.ref, ingest),
     });
-  }
-}
-
-/** One chunk is read while the one before is being consumed; each is valid until the next is asked for. */
-async function* readChunks(
-  read: (buffer: Buffer, position: number) => Promise<{ bytesRead: number }>,
-  start: number,
-  end: number,
-): AsyncIterable<Uint8Array> {
-  const buffers = [0, 1].map(() => Buffer.allocUnsafeSlow(Math.min(CHUNK_BYTES, end - start)));
-  const fill = async (turn: number, position: number): Promise<Uint8Array> => {
-    const buffer =
-      buffers[turn % 2]?.subarray(0, Math.min(CHUNK_BYTES, end - position)) ?? Buffer.alloc(0);
-    for (let filled = 0; filled < buffer.length;) {
-      const { bytesRead } = await read(buffer.subarray(filled), position + filled);
-      if (bytesRead === 0)
-        throw new OpError('DataLoss', `blob ends ${end - position - filled} bytes early`);
-      filled += bytesRead;
-    }
-    return buffer;
-  };
-  let next = fill(0, start);
-  for (let position = start, turn = 1; position < end; position += CHUNK_BYTES, turn++) {
-    const chunk = await next;
-    if (position + CHUNK_BYTES < end) {
-      next = fill(turn, position + CHUNK_BYTES);
-      // Awaited in the next round; a consumer that stops first must not make it an unhandled one.
-      next.catch(() => undefined);
-    }
-    yield chunk;
   }
 }

@@ -8,10 +8,16 @@ import { UnsyncedBlobs } from '../content/recover.ts';
 import { ThreadedApplier } from '../diff/apply/threaded-applier.ts';
 import { ThreadedComparer } from '../diff/compare/threaded-comparer.ts';
 import type { Applier, Comparer } from '../diff/diff.ts';
+import type { Disk } from '../disk/disk.ts';
+import { Ledger, type SnapshotterLedger } from '../disk/ledger.ts';
+import { LocalDisk } from '../disk/local-disk.ts';
+import { standaloneNames } from '../disk/names.ts';
 import type { Gc } from '../gc/gc.ts';
+import type { Graph } from '../gc/mark.ts';
 import { JournaledStore, metadataPaths } from '../metadata/journaled-store.ts';
 import type { MetadataStore } from '../metadata/metadata.ts';
 import { createFileJobs } from '../platform/jobs/file-jobs.ts';
+import type { FileJobs } from '../platform/platform.ts';
 import { SystemClock } from '../platform/linux/clock.ts';
 import { createLinux } from '../platform/linux/linux.ts';
 import type { DriverDependencies, DriverFactory } from '../snapshotters/driver.ts';
@@ -22,6 +28,7 @@ import { TreeSnapshotter } from '../snapshotters/tree-snapshotter.ts';
 import type { DaemonConfig, SnapshotterConfig } from './config.ts';
 import { layerBlobs } from './layer-blobs.ts';
 import { containerdGc } from './containerd-gc.ts';
+import { containerdNames } from './containerd-names.ts';
 import { openNamespaced, type Namespaced, type Nouns } from './namespaced.ts';
 import { claimSnapshotterRoot, markRoot, openRoot } from './root.ts';
 
@@ -45,6 +52,7 @@ export interface Stores extends AsyncDisposable {
   /** Of a standalone socket, where content and snapshotters are seen from a request's namespace. */
   readonly nouns: Nouns | undefined;
   readonly gc: Gc;
+  readonly disk: Disk;
   /**
    * The snapshotter that a request names.
    * @throws OpError InvalidArgument unknown name; FailedPrecondition configured but not available
@@ -109,25 +117,11 @@ export async function compose(
   const comparer = undo.use(new ThreadedComparer({ workerEntry, blobs }));
 
   const forDrivers = { ...dependencies, rebaser: applier };
-  const snapshotters: SnapshotterInstance[] = [];
-  const recoveries = [content.recovered];
-  for (const instance of config.snapshotters.values()) {
-    try {
-      const opened = await openSnapshotter(instance, root.uuid, namespaced, forDrivers);
-      snapshotters.push(opened.instance);
-      recoveries.push(undo.use(opened.snapshotter).recovered);
-    } catch (error) {
-      // Started by flags there is only this one; otherwise the others go on and requests say why.
-      if (!(error instanceof OpError) || config.byFlags) throw error;
-      log.error(
-        { snapshotter: instance.name, error: error.message },
-        'snapshotter is not available',
-      );
-      snapshotters.push({ config: instance, snapshotter: undefined, capabilities: [], error });
-    }
-  }
+  const opened = await openSnapshotters(config, root.uuid, namespaced, forDrivers);
+  undo.use(opened);
+  const { instances: snapshotters, ledgers } = opened;
 
-  const recovered = Promise.all(recoveries).then(() => undefined);
+  const recovered = Promise.all([content.recovered, opened.recovered]).then(() => undefined);
   if (namespaced) {
     // Taken down first: a run under way ends before the stores close.
     undo.use(namespaced);
@@ -144,10 +138,35 @@ export async function compose(
     snapshotters,
     nouns: namespaced?.nouns,
     gc: namespaced?.gc ?? containerdGc(config.containerdAddress, clock),
+    disk: diskOf(config, { content, ledgers, jobs, clock, graph: namespaced?.graph, recovered }),
     snapshotter: resolver(snapshotters, config.anyName),
     recovered,
     [Symbol.asyncDispose]: () => parts.disposeAsync(),
   };
+}
+
+interface DiskParts {
+  readonly content: LocalContentStore;
+  readonly ledgers: readonly SnapshotterLedger[];
+  readonly jobs: FileJobs;
+  readonly clock: Clock;
+  /** Of a standalone root. */
+  readonly graph: Graph | undefined;
+  readonly recovered: Promise<void>;
+}
+
+function diskOf({ root, containerdAddress }: DaemonConfig, parts: DiskParts): Disk {
+  const { content, ledgers: snapshotters, jobs, clock, graph, recovered } = parts;
+  const metadataFiles = Object.values(metadataPaths(root));
+  return new LocalDisk({
+    ledger: new Ledger({ root, metadataPaths: metadataFiles, content, snapshotters, jobs }),
+    names:
+      graph === undefined
+        ? containerdNames(containerdAddress, { content, snapshotters })
+        : standaloneNames(graph),
+    clock,
+    recovered,
+  });
 }
 
 /** Snapshotters that have records, and are not in the config or could not be opened. */
@@ -165,6 +184,49 @@ const missingOf = (
 interface SnapshotterDependencies extends DriverDependencies {
   readonly metadata: MetadataStore;
   readonly clock: Clock;
+}
+
+interface Snapshotters extends AsyncDisposable {
+  readonly instances: readonly SnapshotterInstance[];
+  /** Those that are open, below their namespaces. */
+  readonly ledgers: readonly SnapshotterLedger[];
+  readonly recovered: Promise<void>;
+}
+
+async function openSnapshotters(
+  config: DaemonConfig,
+  uuid: string,
+  namespaced: Namespaced | undefined,
+  dependencies: SnapshotterDependencies & { readonly log: Log },
+): Promise<Snapshotters> {
+  await using undo = new AsyncDisposableStack();
+  const instances: SnapshotterInstance[] = [];
+  const ledgers: SnapshotterLedger[] = [];
+  const recoveries: Promise<void>[] = [];
+  for (const instance of config.snapshotters.values()) {
+    const { name, root } = instance;
+    try {
+      const opened = await openSnapshotter(instance, uuid, namespaced, dependencies);
+      instances.push(opened.instance);
+      ledgers.push({ name, root, store: opened.snapshotter });
+      recoveries.push(undo.use(opened.snapshotter).recovered);
+    } catch (error) {
+      // Started by flags there is only this one; otherwise the others go on and requests say why.
+      if (!(error instanceof OpError) || config.byFlags) throw error;
+      dependencies.log.error(
+        { snapshotter: name, error: error.message },
+        'snapshotter is not available',
+      );
+      instances.push({ config: instance, snapshotter: undefined, capabilities: [], error });
+    }
+  }
+  const opened = undo.move();
+  return {
+    instances,
+    ledgers,
+    recovered: Promise.all(recoveries).then(() => undefined),
+    [Symbol.asyncDispose]: () => opened.disposeAsync(),
+  };
 }
 
 async function openSnapshotter(

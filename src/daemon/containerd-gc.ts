@@ -54,7 +54,7 @@ async function* explained(
 }
 
 /** What a containerd said of one namespace. */
-class Records implements LiveGraph {
+export class Records implements LiveGraph {
   readonly #all = new Map<string, { readonly node: Node; readonly vertex: Vertex }>();
 
   add(node: Node, vertex: Vertex): void {
@@ -80,7 +80,7 @@ class Records implements LiveGraph {
  * First what is kept, then what keeps it: what comes meanwhile is not taken for something that nothing keeps.
  * Ingests are left out, as containerd does not tell until when it keeps them.
  */
-async function read(
+export async function read(
   address: string,
   ctx: RequestContext,
 ): Promise<{ readonly graph: Records; readonly version: string }> {

@@ -7,8 +7,9 @@ import { NamespacedContentStore, type Sharing } from '../content/namespaced-stor
 import type { Log } from '../base/log.ts';
 import type { EventExchange } from '../events/event.ts';
 import { LocalEventExchange } from '../events/exchange.ts';
-import type { GcRuns } from '../gc/collectible.ts';
+import type { Collectible, GcRuns } from '../gc/collectible.ts';
 import { Collector } from '../gc/collector.ts';
+import type { Graph } from '../gc/mark.ts';
 import type { Gc } from '../gc/gc.ts';
 import { LocalGc } from '../gc/local-gc.ts';
 import { Scheduler, type GcConfig } from '../gc/scheduler.ts';
@@ -43,6 +44,8 @@ export interface Namespaced extends AsyncDisposable {
   readonly content: NamespacedContentStore;
   readonly blobs: LayerBlobs;
   readonly gc: Gc;
+  /** All that there is, whether it is collected or not. */
+  readonly graph: Graph;
   snapshotter(name: string, backend: TreeSnapshotter): Snapshotter;
   /**
    * Records and disk agree everywhere: what nobody refers to is collected from now on. Nothing is while there are
@@ -84,6 +87,7 @@ export async function openNamespaced(
   const streams = new LocalStreamRegistry(books);
   const content = await NamespacedContentStore.open(backend, { ...books, sharing, warn });
   for (const noun of [leases, images, containers, streams]) collector.add(noun);
+  const all: Collectible[] = [leases, images, containers, content, content.ingests];
   return {
     nouns: { namespaces, images, leases, containers, events, streams, gc },
     content,
@@ -92,8 +96,10 @@ export async function openNamespaced(
     snapshotter: (name, tree) => {
       const snapshotter = new NamespacedSnapshotter(name, tree, books);
       collector.add(snapshotter);
+      all.push(snapshotter);
       return snapshotter;
     },
+    graph: graphOf(all),
     startCollecting: (missing) => {
       if (missing.length > 0) {
         log.warn({ snapshotters: missing }, 'nothing is collected while these are not available');
@@ -114,3 +120,12 @@ export async function openNamespaced(
     [Symbol.asyncDispose]: () => gc[Symbol.asyncDispose](),
   };
 }
+
+/** @param nouns may grow */
+const graphOf = (nouns: readonly Collectible[]): Graph => ({
+  *nodes() {
+    for (const noun of nouns) yield* noun.nodes();
+  },
+  find: ({ type, namespace, key }) =>
+    nouns.find((noun) => noun.type === type)?.find(namespace, key),
+});

@@ -2,6 +2,7 @@ import type { Service } from '../grpc/service.ts';
 import { containersService } from '../grpc/services/containers.ts';
 import { contentService } from '../grpc/services/content.ts';
 import { diffService } from '../grpc/services/diff.ts';
+import { diskService } from '../grpc/services/disk.ts';
 import { eventsService } from '../grpc/services/events.ts';
 import { gcService } from '../grpc/services/gc.ts';
 import { healthService, type Health } from '../grpc/services/health.ts';
@@ -27,6 +28,7 @@ const PLUGIN_SERVICES: readonly string[] = [
   'containerd.services.introspection.v1.Introspection',
   'containerd.services.version.v1.Version',
   'ballast.v1.GC',
+  'ballast.v1.Disk',
 ];
 
 /** What a standalone socket serves besides. */
@@ -57,6 +59,7 @@ export function servicesOf(stores: Stores, health: Health): readonly Service[] {
     introspectionService({ uuid: stores.uuid, plugins: () => plugins }),
     versionService({ version: VERSION, revision: '' }),
     gcService(stores.gc),
+    diskService(stores.disk),
     ...(stores.nouns === undefined ? [] : nounServices(stores, stores.nouns)),
     healthService(health),
     ...reflectionServices([...namesOf(stores), 'grpc.health.v1.Health']),

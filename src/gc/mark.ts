@@ -98,6 +98,11 @@ export class Marker {
     return this.#isAbandoned;
   }
 
+  /** All roots and back references are known: `referencesOf` tells all. */
+  get hasScanned(): boolean {
+    return this.#scanned;
+  }
+
   isMarked(node: Node): boolean {
     return this.#marked.has(node) || this.#markedFlat.has(node);
   }

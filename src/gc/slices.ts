@@ -30,3 +30,28 @@ export async function inSlices(step: () => boolean, { ended, signal }: Pace = {}
 
 /** Others have theirs first. */
 export const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+/** The same for work that waits for other things too: it says itself when a step is done. */
+export class Turns {
+  readonly #signal: AbortSignal;
+  #start = performance.now();
+  #steps = 0;
+
+  constructor(signal: AbortSignal) {
+    this.#signal = signal;
+  }
+
+  /** Called after each step; resolves at once, or in a later turn. @throws what the signal was aborted with */
+  step(): Promise<void> | undefined {
+    if (++this.#steps % STEPS_PER_LOOK !== 0 || performance.now() - this.#start < SLICE_MS) {
+      return undefined;
+    }
+    return this.#nextTurn();
+  }
+
+  async #nextTurn(): Promise<void> {
+    await nextTurn();
+    this.#signal.throwIfAborted();
+    this.#start = performance.now();
+  }
+}

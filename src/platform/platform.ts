@@ -29,6 +29,14 @@ export interface TreeSize {
   readonly gid: number;
 }
 
+/** Which part of a walk's sum a path belongs to. */
+export interface PartRule {
+  /** Its own blocks; undefined: they are not counted. */
+  readonly own: string | undefined;
+  /** All that is below, where no other rule says otherwise; undefined: it is not entered. */
+  readonly below: string | undefined;
+}
+
 export interface DirectoryToMake {
   readonly path: string;
   readonly mode: number;
@@ -164,11 +172,23 @@ export interface FileJobs extends AsyncDisposable {
   /** A full copy with reflinks where they work: links, holes, xattrs, devices, owners, modes, times. */
   copyTree(from: string, to: string, signal: AbortSignal): Promise<void>;
   measureTree(path: string, signal: AbortSignal): Promise<TreeSize>;
+  /**
+   * What is allocated (st_blocks × 512) below and including `root`, by part, in one walk. Files with a name
+   * where the walk does not go are not counted.
+   * @param part of what no rule says anything about
+   * @param rules by path relative to `root`
+   */
+  measureParts(
+    root: string,
+    part: string,
+    rules: ReadonlyMap<string, PartRule>,
+    signal: AbortSignal,
+  ): Promise<ReadonlyMap<string, number>>;
   /** Removes each path and all below it, without following links or crossing mounts; absent is fine. */
   removeTrees(paths: readonly string[], signal: AbortSignal): Promise<void>;
   /**
-   * Measures the tree and brings it to the disk, with the directories above it up to `fileSystem`, a
-   * directory of the same file system. Calls for one `fileSystem` that come together share a flush of
+   * Brings the tree to the disk, with the directories above it up to `fileSystem`, a directory of the
+   * same file system, and measures it then. Calls for one `fileSystem` that come together share a flush of
    * all of it; a few small directories are synced by themselves. With `flush: false` only measured.
    * @returns undefined where measuring takes longer than callers should wait: it is on the disk all the same
    */

@@ -1,6 +1,6 @@
 import type { Labels } from '../base/labels.ts';
 import type { FileJobs, Linux } from '../platform/platform.ts';
-import type { Kind, Mount, Usage } from './snapshotter.ts';
+import type { Info, Kind, Mount, Usage } from './snapshotter.ts';
 
 /** A snapshot as a driver sees it: ids only (decimal digits, never reused), nearest parent first. */
 export interface SnapshotNode {
@@ -39,6 +39,27 @@ export interface Rebaser {
    * @throws OpError as Applier.apply does for what its tree has to be known for
    */
   rebase(rebase: Rebase, signal: AbortSignal): Promise<void>;
+}
+
+/** Where a snapshot is on the disk. */
+export interface SnapshotPlaces {
+  /** All of it is in here. */
+  readonly directory: string;
+  /** What `usage` counts, each with all that is below. */
+  readonly measured: readonly string[];
+  /** The tree that is mounted, as far as it is its own. */
+  readonly tree: string;
+  /** What overlay works in. */
+  readonly work: string | undefined;
+  /** The trees below it, of overlay, nearest first. */
+  readonly lowers: readonly string[];
+}
+
+/** A snapshot as it lies on the disk. */
+export interface StoredSnapshot extends Info {
+  readonly id: string;
+  /** None for a view that shows its parent's. */
+  readonly places: SnapshotPlaces | undefined;
 }
 
 /**
@@ -89,6 +110,8 @@ export interface SnapshotDriver extends AsyncDisposable {
   discard(ids: readonly string[], signal: AbortSignal): Promise<void>;
   /** The ids that have something on disk; for start-up. */
   list(): Promise<readonly string[]>;
+  /** Of one that keeps a directory. No I/O. */
+  placesOf(node: SnapshotNode): SnapshotPlaces;
   /** Whether `node` has something on disk, so that `list()` must name it. */
   keepsDirectory(node: SnapshotNode): boolean;
 }

@@ -7,7 +7,7 @@ import { compileFilters, adaptSnapshot } from '../base/filters.ts';
 import { withoutEmptyLabels, type Labels } from '../base/labels.ts';
 import { KeyedLocks } from '../base/locks.ts';
 import type { Along, MetadataStore, WriteTx } from '../metadata/metadata.ts';
-import type { SnapshotDriver, SnapshotNode } from './driver.ts';
+import type { SnapshotDriver, SnapshotNode, StoredSnapshot } from './driver.ts';
 import { LateUsage } from './late-usage.ts';
 import { recover } from './recover.ts';
 import type { Info, Kind, Mount, Snapshotter, Usage } from './snapshotter.ts';
@@ -204,6 +204,14 @@ export class TreeSnapshotter implements Snapshotter {
   /** At this moment, as the records have them. */
   names(): Iterable<string> {
     return this.#tree.names();
+  }
+  /** All of them, where they are; taken over several turns, in which they come and go. */
+  *stored(): Iterable<StoredSnapshot> {
+    for (const snapshot of this.#tree.all()) {
+      const node = nodeOf(snapshot);
+      const places = this.#driver.keepsDirectory(node) ? this.#driver.placesOf(node) : undefined;
+      yield { ...infoOf(snapshot), id: snapshot.id, places };
+    }
   }
   find(name: string): Info | undefined {
     const snapshot = this.#tree.find(name);

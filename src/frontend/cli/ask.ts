@@ -1,7 +1,7 @@
 import { background, type RequestContext } from '../../base/context.ts';
 import { isOpError, messageOf, OpError } from '../../base/errors.ts';
 import { Calls } from '../../grpc/proxy/calls.ts';
-import type { Asked } from './address.ts';
+import type { Addressed, Asked } from './address.ts';
 import type { Programs } from './programs.ts';
 
 /**
@@ -9,14 +9,14 @@ import type { Programs } from './programs.ts';
  * @throws OpError as the daemon answers; Unavailable naming a socket on which nobody does; as loadConfig
  */
 export async function ask<Answer>(
-  asked: Asked,
+  asked: Addressed | Asked,
   programs: Programs,
   question: (calls: Calls, ctx: RequestContext) => Promise<Answer>,
 ): Promise<Answer> {
   const socket = asked.address || socketOf(programs, asked.config ?? programs.defaultConfigFile);
   using calls = new Calls(socket);
   try {
-    return await question(calls, { ...background, namespace: asked.namespace });
+    return await question(calls, { ...background, ...namespaceOf(asked) });
   } catch (error) {
     if (isOpError(error, 'Unimplemented')) {
       throw new OpError(
@@ -28,6 +28,9 @@ export async function ask<Answer>(
     throw new OpError('Unavailable', `asked on ${socket}: ${messageOf(error)}`, { cause: error });
   }
 }
+
+const namespaceOf = (asked: Addressed | Asked) =>
+  'namespace' in asked ? { namespace: asked.namespace } : {};
 
 function socketOf(programs: Programs, file: string): string {
   try {

@@ -2,6 +2,7 @@ import { Argument, Command, CommanderError, Option } from 'commander';
 
 import { isOpError, messageOf, OpError } from '../../base/errors.ts';
 import type { CheckRequest } from './commands/check.ts';
+import { addDisk } from './disk.ts';
 import { addGc } from './gc.ts';
 import type { Programs, ServeFlags, ServeRequest } from './programs.ts';
 import { CONTAINERD_VERSIONS, type ContainerdVersion } from './render/containerd-config.ts';
@@ -38,6 +39,7 @@ function buildProgram(programs: Programs): Command {
   addConfig(program, programs);
   addCheck(program, programs);
   addGc(program, programs);
+  addDisk(program, programs);
   return program.addHelpText(
     'after',
     `

@@ -6,7 +6,7 @@ import type { Algorithm } from '../../base/digest.ts';
 import { quote } from '../../base/errors.ts';
 import { fromSyncError } from '../linux/errno.ts';
 import { syncfsAsync } from '../linux/files.ts';
-import type { BlobToPlace, DirectoryToMake, FileJobs, TreeSize } from '../platform.ts';
+import type { BlobToPlace, DirectoryToMake, FileJobs, PartRule, TreeSize } from '../platform.ts';
 import { canceled, makeCancelFlag, raise, type CancelFlag } from './cancellation.ts';
 import { Grouped, GroupedByName, type Outcome } from './grouped.ts';
 import { IngestFiles } from './ingest-files.ts';
@@ -110,6 +110,19 @@ class ThreadedFileJobs implements FileJobs {
     );
   }
 
+  measureParts(
+    root: string,
+    part: string,
+    rules: ReadonlyMap<string, PartRule>,
+    signal: AbortSignal,
+  ): Promise<ReadonlyMap<string, number>> {
+    return this.#runCancelable(signal, (cancel) =>
+      this.#measures.run(root, `measuring ${quote(root)}`, signal, () =>
+        this.#onThread('measureParts', { root, part, rules, cancel }),
+      ),
+    );
+  }
+
   removeTrees(paths: readonly string[], signal: AbortSignal): Promise<void> {
     const what = `removing ${paths.length} directories`;
     return this.#runCancelable(signal, (cancel) =>
@@ -128,9 +141,7 @@ class ThreadedFileJobs implements FileJobs {
     const what = `sealing ${quote(path)}`;
     const groups = flush ? this.#flushedSeals : this.#unflushedSeals;
     const size = await giveUpOn(signal, what, this.#track(groups.call(fileSystem, path)));
-    if (size !== 'large') return size;
-    if (flush) await giveUpOn(signal, what, this.syncFileSystem(fileSystem));
-    return undefined;
+    return size === 'large' ? undefined : size;
   }
 
   async syncFileSystem(path: string): Promise<void> {

@@ -5,6 +5,7 @@ import type {
   DirectoryToMake,
   HexDigests,
   MeasuredSubvolume,
+  PartRule,
   SubvolumeLimit,
   SubvolumeSize,
   SubvolumeToMake,
@@ -26,6 +27,15 @@ export interface JobMap {
   makeDirectories: { in: readonly (readonly DirectoryToMake[])[]; out: readonly Made[] };
   copyTree: { in: { from: string; to: string; cancel: CancelFlag }; out: void };
   measureTree: { in: { path: string; cancel: CancelFlag }; out: TreeSize };
+  measureParts: {
+    in: {
+      root: string;
+      part: string;
+      rules: ReadonlyMap<string, PartRule>;
+      cancel: CancelFlag;
+    };
+    out: ReadonlyMap<string, number>;
+  };
   removeTrees: { in: { paths: readonly string[]; cancel: CancelFlag }; out: void };
   sealTrees: { in: SealRequest; out: readonly Sealed[] };
   placeBlobs: { in: PlaceRequest; out: readonly Placed[] };

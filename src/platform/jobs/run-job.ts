@@ -11,6 +11,7 @@ import {
 } from './hashed-files.ts';
 import { copyTree } from './copy-tree.ts';
 import { makeAllDirectories } from './make-directories.ts';
+import { measureParts } from './measure-parts.ts';
 import { measureTree } from './measure-tree.ts';
 import { placeBlobs } from './place-blobs.ts';
 import {
@@ -45,6 +46,13 @@ function run({ name, input }: JobRequest): Output | Promise<Output> {
       return copyTree(input.from, input.to, cancellationOf(input.cancel, 'copying'));
     case 'measureTree':
       return measureWhole(input);
+    case 'measureParts':
+      return measureParts(
+        input.root,
+        input.part,
+        input.rules,
+        cancellationOf(input.cancel, 'measuring'),
+      );
     case 'removeTrees':
       return inBackground(() => removeTrees(input));
     case 'sealTrees':

@@ -16,36 +16,41 @@ const APART_FILES_MAX = 1;
 
 export interface SealRequest {
   readonly paths: readonly string[];
-  /** To be flushed after the measuring; none: only measure. Holds all the paths. */
+  /** To be flushed before the measuring; none: only measure. Holds all the paths. */
   readonly fileSystem: string | undefined;
 }
 
 export type Sealed = { readonly size: TreeSize } | { readonly error: EncodedError } | 'large';
 
 /**
- * Measures each tree and brings all of them to the disk together. Those found large are not measured, and
- * have to be flushed.
+ * Brings all trees to the disk together, and measures each then: what a file has allocated is final only when
+ * it was written out. Those found large are not measured.
  * @throws SyncFailure
  */
 export function sealTrees({ paths, fileSystem }: SealRequest): readonly Sealed[] {
-  const sealed = paths.map(measureSmall);
-  if (fileSystem === undefined) return sealed;
-  if (!syncApart(paths, sealed, fileSystem)) flushFileSystem(fileSystem);
-  return sealed;
+  if (fileSystem !== undefined && !syncApart(paths, fileSystem)) flushFileSystem(fileSystem);
+  return paths.map(measureSmall);
 }
 
 /** @returns false when the file system has to be flushed after all */
-function syncApart(
-  paths: readonly string[],
-  sealed: readonly Sealed[],
-  fileSystem: string,
-): boolean {
-  const inodes = sealed.map((tree) =>
-    typeof tree === 'object' && 'size' in tree ? tree.size.inodes : 0,
-  );
-  if (inodes.reduce((sum, count) => sum + count, 0) > APART_INODES_MAX) return false;
+function syncApart(paths: readonly string[], fileSystem: string): boolean {
+  let left = APART_INODES_MAX;
+  for (const path of paths) {
+    left -= inodesOf(path) ?? Infinity;
+    if (left < 0) return false;
+  }
   const allowance = { files: APART_FILES_MAX };
-  return paths.every((path, index) => inodes[index] === 0 || syncTree(path, fileSystem, allowance));
+  return paths.every((path) => inodesOf(path) === 0 || syncTree(path, fileSystem, allowance));
+}
+
+/** 0 where it can't be measured, which is told later; undefined for more than may be synced one by one. */
+function inodesOf(path: string): number | undefined {
+  try {
+    const size = measureTree(path, never, { ...BUDGET, entries: APART_INODES_MAX });
+    return size === undefined ? undefined : size.inodes;
+  } catch {
+    return 0;
+  }
 }
 
 function measureSmall(path: string): Sealed {

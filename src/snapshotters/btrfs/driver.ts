@@ -15,6 +15,7 @@ import type {
   Durability,
   SnapshotDriver,
   SnapshotNode,
+  SnapshotPlaces,
 } from '../driver.ts';
 import { Leftovers } from '../leftovers.ts';
 import type { Mount, Usage } from '../snapshotter.ts';
@@ -245,6 +246,18 @@ class BtrfsDriver implements SnapshotDriver {
       this.#subvolumes.set(name, ids);
     }
     return found.map(({ name }) => name);
+  }
+
+  /** What a view has of its own is nothing: all of it is its parent's. */
+  placesOf({ id, kind }: SnapshotNode): SnapshotPlaces {
+    const [written, sealed] = [this.#pathOf(id, WRITTEN), this.#pathOf(id, SEALED)];
+    return {
+      directory: this.#directoryOf(id),
+      measured: [written, sealed],
+      tree: kind === 'committed' ? sealed : written,
+      work: undefined,
+      lowers: [],
+    };
   }
 
   keepsDirectory(): boolean {

@@ -4,7 +4,13 @@ import { pathExists } from 'fs-extra/esm';
 import { background } from '../../base/context.ts';
 import { messageOf, OpError } from '../../base/errors.ts';
 import type { FileJobs } from '../../platform/platform.ts';
-import type { DriverFactory, Durability, SnapshotDriver, SnapshotNode } from '../driver.ts';
+import type {
+  DriverFactory,
+  Durability,
+  SnapshotDriver,
+  SnapshotNode,
+  SnapshotPlaces,
+} from '../driver.ts';
 import type { Mount, Usage } from '../snapshotter.ts';
 import { checkNativeConfig } from './config.ts';
 
@@ -103,6 +109,12 @@ class NativeDriver implements SnapshotDriver {
 
   async list(): Promise<readonly string[]> {
     return (await readdir(this.#folder)).filter((name) => /^\d+$/.test(name));
+  }
+
+  placesOf({ id, kind }: SnapshotNode): SnapshotPlaces {
+    const directory = this.#pathOf(id);
+    const measured = kind === 'view' ? [] : [directory];
+    return { directory, measured, tree: directory, work: undefined, lowers: [] };
   }
 
   /** A view of a parent is the parent's own directory. */

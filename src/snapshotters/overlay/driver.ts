@@ -11,6 +11,7 @@ import type {
   Rebaser,
   SnapshotDriver,
   SnapshotNode,
+  SnapshotPlaces,
 } from '../driver.ts';
 import { Leftovers } from '../leftovers.ts';
 import type { Mount, Usage } from '../snapshotter.ts';
@@ -208,6 +209,19 @@ class OverlayDriver implements SnapshotDriver {
     };
     await Promise.all(ids.map(look));
     return ids;
+  }
+
+  placesOf({ id, kind, parentIds }: SnapshotNode): SnapshotPlaces {
+    const { folder } = this.#options;
+    const tree = upperOf(folder, id);
+    const staged = this.#staged.has(id) ? [stagedOf(folder, id)] : [];
+    return {
+      directory: join(folder, id),
+      measured: kind === 'view' ? [] : [tree, ...staged],
+      tree,
+      work: kind === 'active' ? workOf(folder, id) : undefined,
+      lowers: parentIds.map((parent) => upperOf(folder, parent)),
+    };
   }
 
   keepsDirectory(node: SnapshotNode): boolean {
