@@ -17,6 +17,7 @@ const CONTRACTS: ReadonlySet<string> = new Set([
   'images/image.ts',
   'leases/lease.ts',
   'containers/container.ts',
+  'mounts/mount.ts',
   'events/event.ts',
   'gc/collectible.ts',
 ]);
@@ -33,11 +34,12 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   images: ['base', 'metadata'],
   leases: ['base', 'metadata'],
   containers: ['base', 'metadata'],
+  mounts: ['base', 'metadata'],
   events: ['base'],
   gc: ['base'],
   grpc: ['base'],
   daemon:
-    'base platform metadata content snapshotters diff namespaces images leases containers events gc grpc'.split(
+    'base platform metadata content snapshotters diff namespaces images leases containers mounts events gc grpc'.split(
       ' ',
     ),
   frontend: ['base', 'grpc'],

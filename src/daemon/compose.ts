@@ -99,7 +99,7 @@ export async function compose(
   const dependencies = { linux, jobs, log, warn, metadata, clock };
   const namespaced =
     config.standalone &&
-    (await openNamespaced(content, { ...config.standalone, gc: config.gc }, dependencies));
+    (await openNamespaced(content, { ...config, ...config.standalone }, dependencies));
   const blobs = undo.use(namespaced?.blobs ?? layerBlobs(content, config.containerdAddress, clock));
   const workerEntry = workers.layers;
   const applier = undo.use(new ThreadedApplier({ workerEntry, limits: config.layers, blobs }));
@@ -107,7 +107,7 @@ export async function compose(
 
   const forDrivers = { ...dependencies, rebaser: applier };
   const snapshotters: SnapshotterInstance[] = [];
-  const recoveries = [content.recovered];
+  const recoveries = [content.recovered, ...(namespaced ? [namespaced.recovered] : [])];
   for (const instance of config.snapshotters.values()) {
     try {
       const opened = await openSnapshotter(instance, root.uuid, namespaced, forDrivers);

@@ -15,7 +15,10 @@ import type { LeaseManager } from '../leases/lease.ts';
 import { LocalLeaseManager } from '../leases/store.ts';
 import type { MetadataStore } from '../metadata/metadata.ts';
 import type { NamespaceStore } from '../namespaces/namespace.ts';
+import type { MountManager } from '../mounts/mount.ts';
+import { LocalMountManager } from '../mounts/store.ts';
 import { LocalNamespaceStore } from '../namespaces/store.ts';
+import type { FileJobs } from '../platform/platform.ts';
 import { namespacedBlobs, type LayerBlobs } from './layer-blobs.ts';
 import { NamespacedSnapshotter } from '../snapshotters/namespaced-snapshotter.ts';
 import type { Snapshotter } from '../snapshotters/snapshotter.ts';
@@ -28,12 +31,15 @@ export interface Nouns {
   readonly leases: LeaseManager;
   readonly containers: ContainerStore;
   readonly events: EventExchange;
+  readonly mounts: MountManager;
   readonly gc: GcRuns;
 }
 
 /** What puts namespaces, leases and events around the stores that a plugin socket serves as they are. */
 export interface Namespaced extends AsyncDisposable {
   readonly nouns: Nouns;
+  /** What a crash left mounted is gone. */
+  readonly recovered: Promise<void>;
   readonly content: NamespacedContentStore;
   readonly blobs: LayerBlobs;
   snapshotter(name: string, backend: TreeSnapshotter): Snapshotter;
@@ -46,6 +52,7 @@ export interface Namespaced extends AsyncDisposable {
 }
 
 interface Dependencies {
+  readonly jobs: Pick<FileJobs, 'mounts'>;
   readonly metadata: MetadataStore;
   readonly clock: Clock;
   readonly log: Log;
@@ -53,6 +60,8 @@ interface Dependencies {
 }
 
 interface Options {
+  /** Of the daemon. */
+  readonly root: string;
   readonly sharing: Sharing;
   readonly gc: GcConfig;
 }
@@ -60,10 +69,10 @@ interface Options {
 /** @param backend its records and the disk were compared */
 export async function openNamespaced(
   backend: LocalContentStore,
-  { sharing, gc: gcConfig }: Options,
+  { root, sharing, gc: gcConfig }: Options,
   dependencies: Dependencies,
 ): Promise<Namespaced> {
-  const { metadata, clock, log, warn } = dependencies;
+  const { metadata, clock, log, warn, jobs } = dependencies;
   const collector = new Collector({ metadata, clock });
   const gc = new Scheduler(gcConfig, { collector, clock, log });
   const events = new LocalEventExchange(clock);
@@ -73,9 +82,11 @@ export async function openNamespaced(
   const images = await LocalImageStore.open(books);
   const containers = await LocalContainerStore.open(books);
   const content = await NamespacedContentStore.open(backend, { ...books, sharing, warn });
-  for (const noun of [leases, images, containers]) collector.add(noun);
+  const mounts = await LocalMountManager.open(root, { ...books, jobs: jobs.mounts, warn });
+  for (const noun of [leases, images, containers, mounts]) collector.add(noun);
   return {
-    nouns: { namespaces, images, leases, containers, events, gc },
+    nouns: { namespaces, images, leases, containers, events, mounts, gc },
+    recovered: mounts.recovered,
     content,
     blobs: namespacedBlobs(backend, content),
     snapshotter: (name, tree) => {

@@ -7,6 +7,7 @@ import { healthService, type Health } from '../grpc/services/health.ts';
 import { imagesService } from '../grpc/services/images.ts';
 import { introspectionService, type PluginInfo } from '../grpc/services/introspection.ts';
 import { leasesService } from '../grpc/services/leases.ts';
+import { mountsService } from '../grpc/services/mounts.ts';
 import { namespacesService } from '../grpc/services/namespaces.ts';
 import { reflectionServices } from '../grpc/services/reflection.ts';
 import { snapshotsService } from '../grpc/services/snapshots.ts';
@@ -31,6 +32,7 @@ const NOUN_SERVICES: readonly string[] = [
   'containerd.services.leases.v1.Leases',
   'containerd.services.containers.v1.Containers',
   'containerd.services.events.v1.Events',
+  'containerd.services.mounts.v1.Mounts',
 ];
 
 /** The services of a socket over these stores, by name. */
@@ -61,6 +63,7 @@ const nounServices = (nouns: Nouns): readonly Service[] => [
   leasesService(nouns.leases, nouns.gc),
   containersService(nouns.containers),
   eventsService(nouns.events),
+  mountsService(nouns.mounts),
 ];
 
 const contentPlugin = ({ contentRoot }: Stores): PluginInfo => ({

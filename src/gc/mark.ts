@@ -129,6 +129,7 @@ export class Marker {
 
   #keepIfRoot(node: Node, { root, labels }: Vertex): void {
     const end = endOf(root, labels);
+    if (root === 'never') return;
     const isKept = root === 'with gc.root' ? isRoot(labels) : end === undefined || end >= this.#now;
     if (!isKept) return;
     this.#mark(node, false);

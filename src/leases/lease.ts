@@ -12,7 +12,7 @@ export interface Lease {
 
 /** What a lease keeps. It need not be there. */
 export interface Resource {
-  /** `content`, `ingests`, `images` or `snapshots/SNAPSHOTTER`. */
+  /** `content`, `ingests`, `images` or `snapshots/SNAPSHOTTER`; inside also `mounts`. */
   readonly type: string;
   readonly id: string;
 }

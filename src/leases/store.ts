@@ -118,8 +118,10 @@ export class LocalLeaseManager implements LeaseManager, LeaseBook, Collectible {
   async listResources(ctx: RequestContext, id: string): Promise<readonly Resource[]> {
     const namespace = requireNamespace(ctx);
     this.#get(namespace, id);
-    // By type and id, as containerd's are.
-    const all = this.#resources.of({ namespace, lease: id });
+    // By type and id, as containerd's are; mounts, which no client can add, are not among them there either.
+    const all = this.#resources
+      .of({ namespace, lease: id })
+      .filter(({ type }) => type !== 'mounts');
     return all.toSorted((a, b) =>
       a.type === b.type ? compare(a.id, b.id) : compare(a.type, b.type),
     );
