@@ -5,7 +5,7 @@ import { parseDigest } from '../base/digest.ts';
 import { notFound, OpError, quote } from '../base/errors.ts';
 import { adaptLease, compileFilters } from '../base/filters.ts';
 import { requireNamespace } from '../base/identifiers.ts';
-import { checkLabels, withoutEmptyLabels, type Labels } from '../base/labels.ts';
+import { withoutEmptyLabels, type Labels } from '../base/labels.ts';
 import type { Collectible, Discarded, GcNotes, Node, Vertex } from '../gc/collectible.ts';
 import type { MetadataStore, WriteTx } from '../metadata/metadata.ts';
 import { create, labelsToRecord, NamespacedRecords } from '../metadata/namespaced-records.ts';
@@ -63,7 +63,6 @@ export class LocalLeaseManager implements LeaseManager, LeaseBook, Collectible {
   async create(ctx: RequestContext, given: string, labels: Labels): Promise<Lease> {
     const namespace = requireNamespace(ctx);
     const { metadata, namespaces, clock, gc } = this.#dependencies;
-    checkLabels(labels);
     const createdAt = clock.now();
     const id = given === '' ? `${createdAt}-${randomBytes(3).toString('base64url')}` : given;
     const lease = { id, createdAt, labels: withoutEmptyLabels(labels) };

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { RELEASES } from '../interop/containerd.ts';
 import { PATIENCE_MS, within } from '../support/patience.ts';
-import { COLLECT } from './client.ts';
+import { COLLECT, COLLECT_WHEN_ASKED } from './client.ts';
 import { Alone } from './site.ts';
 import { writeSmallImage } from './small-image.ts';
 
@@ -13,7 +13,7 @@ for (const release of RELEASES.filter(({ name }) => name.startsWith('2'))) {
   for (const flags of [['--sync'], []]) {
     const title = `ctr of containerd ${release.name}: images rm ${flags.join(' ')} leaves nothing`;
     test(title, async () => {
-      const alone = await Alone.start(release, COLLECT);
+      const alone = await Alone.start(release, { gc: COLLECT });
       const archive = join(alone.folder, 'image.tar');
       const image = await writeSmallImage(archive);
       const files = (): readonly string[] =>
@@ -40,7 +40,7 @@ test('nothing is collected while a snapshotter is missing: what its snapshots re
   const [release] = RELEASES.filter(({ name }) => name === '2.x');
   if (release === undefined) throw new Error('no containerd 2.x');
   // Only what waits for a run brings it about.
-  const alone = await Alone.start(release, 'startup_delay = "0ms"\npause_threshold = 0.0000001');
+  const alone = await Alone.start(release, { gc: COLLECT_WHEN_ASKED });
   const file = join(alone.folder, 'ballast.toml');
   const config = await readFile(file, 'utf8');
   const collect = 'ctr leases create --id one >&2; ctr leases rm --sync one >&2;';
