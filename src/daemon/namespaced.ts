@@ -9,6 +9,7 @@ import { LocalEventExchange } from '../events/exchange.ts';
 import type { GcRuns } from '../gc/collectible.ts';
 import { Collector } from '../gc/collector.ts';
 import { Scheduler, type GcConfig } from '../gc/scheduler.ts';
+import { decodeEvent } from '../grpc/convert/events.ts';
 import type { ImageStore } from '../images/image.ts';
 import { LocalImageStore } from '../images/store.ts';
 import type { LeaseManager } from '../leases/lease.ts';
@@ -75,7 +76,7 @@ export async function openNamespaced(
   const { metadata, clock, log, warn, jobs } = dependencies;
   const collector = new Collector({ metadata, clock });
   const gc = new Scheduler(gcConfig, { collector, clock, log });
-  const events = new LocalEventExchange(clock);
+  const events = new LocalEventExchange(clock, decodeEvent);
   const namespaces = await LocalNamespaceStore.open({ metadata, events });
   const leases = await LocalLeaseManager.open({ metadata, namespaces, gc, clock });
   const books = { metadata, namespaces, leases, gc, events, clock };

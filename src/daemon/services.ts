@@ -69,6 +69,7 @@ const nounServices = (nouns: Nouns): readonly Service[] => [
 const contentPlugin = ({ contentRoot }: Stores): PluginInfo => ({
   type: 'io.containerd.content.v1',
   id: 'content',
+  isOfPlatform: false,
   capabilities: [],
   exports: new Map([['root', contentRoot]]),
   error: undefined,
@@ -77,6 +78,7 @@ const contentPlugin = ({ contentRoot }: Stores): PluginInfo => ({
 const DIFF_PLUGIN: PluginInfo = {
   type: 'io.containerd.differ.v1',
   id: 'diff',
+  isOfPlatform: true,
   capabilities: [],
   exports: new Map(),
   error: undefined,
@@ -85,6 +87,7 @@ const DIFF_PLUGIN: PluginInfo = {
 const snapshotterPlugin = ({ config, capabilities, error }: SnapshotterInstance): PluginInfo => ({
   type: 'io.containerd.snapshotter.v1',
   id: config.name,
+  isOfPlatform: true,
   capabilities,
   exports: new Map([
     ['root', config.root],

@@ -24,6 +24,7 @@ test('introspection names the parts, their capabilities, and why one is not avai
   const overlay = {
     type: 'io.containerd.snapshotter.v1',
     id: 'ballast-overlay',
+    isOfPlatform: true,
     capabilities: ['remap-ids'],
     exports: new Map([['root', '/var/lib/ballast']]),
   };
