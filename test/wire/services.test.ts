@@ -24,7 +24,6 @@ test('introspection names the parts, their capabilities, and why one is not avai
   const overlay = {
     type: 'io.containerd.snapshotter.v1',
     id: 'ballast-overlay',
-    isOfPlatform: true,
     capabilities: ['remap-ids'],
     exports: new Map([['root', '/var/lib/ballast']]),
   };
@@ -33,8 +32,12 @@ test('introspection names the parts, their capabilities, and why one is not avai
     introspectionService({
       uuid: '5f0c',
       plugins: () => [
-        { ...overlay, error: undefined },
-        { ...native, error: new OpError('FailedPrecondition', 'root is read-only') },
+        { ...overlay, isOfPlatform: true, error: undefined },
+        {
+          ...native,
+          isOfPlatform: true,
+          error: new OpError('FailedPrecondition', 'root is read-only'),
+        },
       ],
     }),
   ]);
