@@ -1,4 +1,4 @@
-import { mkdir as makeFolder, realpath } from 'node:fs/promises';
+import { mkdir as makeFolder, readdir, realpath } from 'node:fs/promises';
 import { join, relative, resolve } from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import type { RequestContext } from '../base/context.ts';
@@ -82,10 +82,13 @@ export class LocalMountManager implements MountManager, Collectible {
     });
     await makeFolder(join(root, 'mounts'), { recursive: true, mode: 0o700 });
     const real = await realpath(root);
-    const found = await jobs.list(join(real, 'mounts'));
-    await dropUnmounted(activations, found.points, dependencies);
+    const folder = join(real, 'mounts');
+    const folders = (await readdir(folder)).filter((name) => /^\d+$/.test(name));
+    // Mostly there are none, and then no thread need be started for it.
+    const points = folders.length === 0 ? new Set<string>() : await jobs.list(folder);
+    await dropUnmounted(activations, points, dependencies);
     return new LocalMountManager({ given: resolve(root), real }, activations, {
-      folders: found.folders.map(Number),
+      folders: folders.map(Number),
       dependencies,
     });
   }

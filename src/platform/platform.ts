@@ -137,20 +137,15 @@ export interface DirectoryBeneath {
   readonly gid: number;
 }
 
-export interface FoldersOfMounts {
-  readonly folders: readonly string[];
-  readonly points: ReadonlySet<string>;
-}
-
 /** Mounts that others see, in workers. `folder` is a directory for what belongs together. */
 export interface MountJobs {
   /**
    * Mounts at `point`, a new directory in the folder; of type `loop`: attaches the file to a device, to
-   * which `point` is then a link. Makes the folder if need be.
+   * which `point` is then a link. Makes the folder if need be; after a failure it is to be taken down.
    */
   make(folder: string, mount: MountToMake, point: string): Promise<void>;
-  /** The names of all folders of `parent`, and where there are mounts, or devices' links, in them. */
-  list(parent: string): Promise<FoldersOfMounts>;
+  /** Where there are mounts, or links to devices, in the folders of `parent`. */
+  list(parent: string): Promise<ReadonlySet<string>>;
   /**
    * Takes down all that is mounted or attached in the folder, the last first, and removes it.
    * @throws OpError FailedPrecondition in use: some of it is still there

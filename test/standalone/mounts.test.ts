@@ -330,6 +330,9 @@ test('the other calls answer as containerd’s', async () => {
       labels: { name, empty: '' },
     });
   expect(await list()).toEqual([]);
+  const twice = await Promise.all([1, 2].map(() => codeOf(activate('second'))));
+  expect(twice.toSorted()).toEqual(['AlreadyExists', 'ok']);
+  await calls.unary(here, RPC.deactivate, { name: 'second' });
   for (const name of ['second', 'first', 'a/name of any kind\n']) await activate(name);
   expect(await list()).toEqual(['a/name of any kind\n', 'first', 'second']);
   expect(await list('name==first', 'labels.name==second')).toEqual(['first', 'second']);
@@ -467,8 +470,32 @@ for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
   });
 }
 
-test('a snapshot that is mounted for a client shows its files', async () => {
+test('what is mounted below a source is seen, and stays mounted there', async () => {
   const root = await temporaryRoot();
+  await using daemon = await startAlone(root);
+  using calls = callsOf(daemon);
+  const [source, below] = [join(root, 'source'), join(root, 'source/below')];
+  await mkdir(source);
+  // Shared: what is unmounted in a copy would be unmounted here too.
+  await run('sh', [
+    '-ec',
+    'mount -t tmpfs x "$0"; mount --make-shared "$0"; mkdir "$1"',
+    source,
+    below,
+  ]);
+  await run('sh', ['-ec', 'mount -t tmpfs x "$0"; touch "$0/file"', below]);
+  const request = { name: 'tree', mounts: [bind(source)], temporary: true };
+  const { info } = await calls.unary(here, RPC.activate, request);
+  expect(await readdir(join(info?.active?.[0]?.mountPoint ?? '', 'below'))).toEqual(['file']);
+  await calls.unary(here, RPC.deactivate, request);
+  expect(mountsBelow(root)).toEqual([source, below]);
+});
+
+test('a snapshot that is mounted for a client shows its files, also where a link leads to the root', async () => {
+  const folder = await temporaryRoot();
+  await mkdir(join(folder, 'root'));
+  const root = join(folder, 'link');
+  await symlink('root', root);
   await using daemon = await startAlone(root);
   using calls = callsOf(daemon);
   const { snapshotter } = daemon.client;
@@ -479,8 +506,15 @@ test('a snapshot that is mounted for a client shows its files', async () => {
   };
   // As ctr 2.2 asks first: it mounts by itself then.
   expect(await codeOf(calls.unary(here, RPC.activate, request))).toBe('Unimplemented');
-  const { info } = await calls.unary(here, RPC.activate, { ...request, temporary: true });
+  const options = [`X-containerd.mkdir.path=${root}/made`, 'rbind'];
+  const { info } = await calls.unary(here, RPC.activate, {
+    ...request,
+    mounts: request.mounts.map((mount) => ({ ...mount, type: 'mkdir/bind', options })),
+    temporary: true,
+  });
+  await stat(join(root, 'made'));
   await writeFile(join(info?.system?.[0]?.source ?? '', 'file'), 'bytes');
   await calls.unary(here, RPC.deactivate, request);
+  expect(mountsBelow(folder)).toEqual([]);
   expect(await readFile(join(mounts[0]?.source ?? '', 'file'), 'utf8')).toBe('bytes');
 });

@@ -4,7 +4,6 @@ import type {
   DirectoryBeneath,
   DirectoryOfSubvolumes,
   DirectoryToMake,
-  FoldersOfMounts,
   HexDigests,
   MeasuredSubvolume,
   MountToMake,
@@ -40,7 +39,7 @@ export interface JobMap {
   listSubvolumes: { in: string; out: readonly DirectoryOfSubvolumes[] };
   enableQuotas: { in: string; out: void };
   makeMount: { in: { folder: string; mount: MountToMake; point: string }; out: void };
-  listMounts: { in: string; out: FoldersOfMounts };
+  listMounts: { in: string; out: ReadonlySet<string> };
   takeDownMounts: { in: string; out: void };
   makeDirectoryBeneath: { in: DirectoryBeneath; out: void };
   openFile: { in: { path: string; algorithms: readonly Algorithm[] }; out: OpenedFile };

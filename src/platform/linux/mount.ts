@@ -17,6 +17,7 @@ const MS = {
   nodiratime: 0x800,
   bind: 0x1000,
   rec: 0x4000,
+  private: 0x4_0000,
   relatime: 0x20_0000,
   strictatime: 0x100_0000,
 } as const;
@@ -69,7 +70,8 @@ export function mountArguments(options: readonly string[]): { flags: number; dat
 
 /**
  * mount(2), as mount(8) does it: a bind mount takes its other flags only when it is mounted anew.
- * @throws SystemError; OpError InvalidArgument for options that the kernel would cut
+ * @throws SystemError, when the caller looks for what is mounted by then; OpError InvalidArgument for options
+ * that the kernel would cut
  */
 export function mount(
   { type, source, options }: { type: string; source: string; options: readonly string[] },
@@ -86,18 +88,21 @@ export function mount(
   call(source, point, type, flags, data);
   const isBind = (flags & MS.bind) !== 0;
   if (!isBind || (flags & ~(MS.bind | MS.rec)) === 0) return;
-  try {
-    call('', point, '', flags | MS.remount, '');
-  } catch (error) {
-    unmount(point);
-    throw error;
-  }
+  call('', point, '', flags | MS.remount, '');
 }
 
 const call = (source: string, point: string, type: string, flags: number, data: string): void => {
   const result = libc().mount(cstring(source), cstring(point), cstring(type), flags, cstring(data));
   if (result < 0) throw new SystemError(libc().errno(), 'mount');
 };
+
+/**
+ * From now on what is unmounted in the tree at `point` is unmounted there alone. A bind mount's tree is else
+ * one with its source's: with the copy of what is mounted below the source, that itself would go.
+ */
+export function makePrivate(point: string): void {
+  call('', point, '', MS.private | MS.rec, '');
+}
 
 /** One that is not there is no error. @throws SystemError, EBUSY while it is in use */
 export function unmount(point: string): void {

@@ -1,12 +1,12 @@
 import { mkdirSync, readdirSync, readlinkSync, symlinkSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { OpError, quote } from '../../../base/errors.ts';
 import { ERRNO, fromSystemError, isErrno } from '../../linux/errno.ts';
 import { close } from '../../linux/files.ts';
 import { attachLoop, detachLoop, isLoopNamed } from '../../linux/loop.ts';
-import { mount, unmount } from '../../linux/mount.ts';
+import { makePrivate, mount, unmount } from '../../linux/mount.ts';
 import { mountPointsBelow } from '../../linux/mount-of.ts';
-import type { FoldersOfMounts, MountToMake } from '../../platform.ts';
+import type { MountToMake } from '../../platform.ts';
 import { never } from '../cancellation.ts';
 import type { JobMap } from '../protocol.ts';
 import { removeTree } from '../remove-tree.ts';
@@ -70,14 +70,12 @@ function mountAt({ type, source, options }: MountToMake, point: string): void {
 }
 
 /** Mounts, and links to devices that are still ours, in all folders of `parent`. */
-export function listMounts(parent: string): FoldersOfMounts {
+export function listMounts(parent: string): ReadonlySet<string> {
   try {
-    const folders = readdirSync(parent);
-    const loops = folders
+    const loops = readdirSync(parent)
       .flatMap((folder) => loopsIn(join(parent, folder)))
       .filter(({ path, point }) => isLoopNamed(path, point));
-    const points = new Set([...mountPointsBelow(parent), ...loops.map(({ point }) => point)]);
-    return { folders, points };
+    return new Set([...mountPointsBelow(parent), ...loops.map(({ point }) => point)]);
   } catch (error) {
     throw fromSystemError(error, `listing the mounts in ${quote(parent)}`);
   }
@@ -93,7 +91,9 @@ function loopsIn(folder: string): readonly { readonly path: string; readonly poi
 /** What is mounted goes before the devices below it; a crash leaves the rest, to be taken down again. */
 export function takeDownMounts(folder: string): void {
   try {
-    for (const point of mountPointsBelow(folder).toReversed()) unmount(point);
+    const points = mountPointsBelow(folder);
+    for (const point of points) if (dirname(point) === folder) makePrivate(point);
+    for (const point of points.toReversed()) unmount(point);
     for (const { path, point } of loopsIn(folder)) detachLoop(path, point);
     removeTree(folder, never);
   } catch (error) {

@@ -1,5 +1,5 @@
 import { dirname } from 'node:path';
-import type { DirectoryBeneath, FoldersOfMounts, MountJobs, MountToMake } from '../../platform.ts';
+import type { DirectoryBeneath, MountJobs, MountToMake } from '../../platform.ts';
 import { LanesByName } from '../lane.ts';
 import type { JobMap, JobName } from '../protocol.ts';
 import type { Runner } from '../subvolumes/subvolume-jobs.ts';
@@ -20,7 +20,7 @@ export class ThreadedMountJobs implements MountJobs {
     return this.#run(dirname(folder), 'makeMount', { folder, mount, point });
   }
 
-  list(parent: string): Promise<FoldersOfMounts> {
+  list(parent: string): Promise<ReadonlySet<string>> {
     return this.#run(parent, 'listMounts', parent);
   }
 
