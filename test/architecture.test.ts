@@ -14,6 +14,7 @@ const CONTRACTS: ReadonlySet<string> = new Set([
   'snapshotters/driver.ts',
   'diff/diff.ts',
   'namespaces/namespace.ts',
+  'namespaces/books.ts',
   'images/image.ts',
   'leases/lease.ts',
   'containers/container.ts',

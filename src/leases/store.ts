@@ -1,28 +1,22 @@
 import { randomBytes } from 'node:crypto';
-import type { Clock } from '../base/clock.ts';
 import type { RequestContext } from '../base/context.ts';
 import { parseDigest } from '../base/digest.ts';
 import { notFound, OpError, quote } from '../base/errors.ts';
 import { adaptLease, compileFilters } from '../base/filters.ts';
 import { requireNamespace } from '../base/identifiers.ts';
 import { withoutEmptyLabels, type Labels } from '../base/labels.ts';
-import type { Collectible, Discarded, GcNotes, Node, Vertex } from '../gc/collectible.ts';
+import type { Collectible, Discarded, Node, Vertex } from '../gc/collectible.ts';
 import type { MetadataStore, WriteTx } from '../metadata/metadata.ts';
 import { create, labelsToRecord, NamespacedRecords } from '../metadata/namespaced-records.ts';
-import type { NamespaceBook } from '../namespaces/namespace.ts';
 import type { Lease, LeaseBook, LeaseManager, Resource } from './lease.ts';
+import type { Books } from '../namespaces/books.ts';
 
 interface LeaseRecord {
   readonly created: string;
   readonly labels?: readonly (readonly [string, string])[];
 }
 
-interface Dependencies {
-  readonly metadata: MetadataStore;
-  readonly namespaces: NamespaceBook;
-  readonly gc: GcNotes;
-  readonly clock: Clock;
-}
+type Dependencies = Pick<Books, 'metadata' | 'namespaces' | 'gc' | 'clock'>;
 
 /**
  * Leases and what they keep: a record each, as one lease may keep thousands of things. A lease and its

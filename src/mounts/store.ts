@@ -1,17 +1,14 @@
 import { mkdir as makeFolder, readdir, realpath } from 'node:fs/promises';
 import { join, relative, resolve } from 'node:path';
-import type { Clock } from '../base/clock.ts';
 import type { RequestContext } from '../base/context.ts';
 import { alreadyExists, messageOf, notFound, OpError, quote } from '../base/errors.ts';
 import { adaptActivation, compileFilters } from '../base/filters.ts';
 import { requireNamespace } from '../base/identifiers.ts';
 import { checkLabels, withoutEmptyLabels } from '../base/labels.ts';
 import { KeyedLocks } from '../base/locks.ts';
-import type { Collectible, Discarded, GcNotes, Node, Vertex } from '../gc/collectible.ts';
-import type { LeaseBook } from '../leases/lease.ts';
-import type { MetadataStore, WriteTx } from '../metadata/metadata.ts';
+import type { Collectible, Discarded, Node, Vertex } from '../gc/collectible.ts';
+import type { WriteTx } from '../metadata/metadata.ts';
 import { create, labelsToRecord, NamespacedRecords } from '../metadata/namespaced-records.ts';
-import type { NamespaceBook } from '../namespaces/namespace.ts';
 import type { MountJobs } from '../platform/platform.ts';
 import { format } from './format.ts';
 import { mkdir } from './mkdir.ts';
@@ -23,6 +20,7 @@ import type {
   MountManager,
 } from './mount.ts';
 import { planOf, type Plan, type PlannedMount } from './plan.ts';
+import type { Books } from '../namespaces/books.ts';
 
 /** As many as containerd takes. */
 const MOUNTS_MAX = 255;
@@ -42,12 +40,7 @@ interface ActivationRecord {
   readonly system: readonly ListedMount[];
 }
 
-interface Dependencies {
-  readonly metadata: MetadataStore;
-  readonly namespaces: NamespaceBook;
-  readonly leases: LeaseBook;
-  readonly gc: GcNotes;
-  readonly clock: Clock;
+interface Dependencies extends Omit<Books, 'events'> {
   readonly jobs: MountJobs;
   readonly warn: (fields: Record<string, unknown>, message: string) => void;
 }
