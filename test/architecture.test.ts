@@ -21,6 +21,7 @@ const CONTRACTS: ReadonlySet<string> = new Set([
   'mounts/mount.ts',
   'events/event.ts',
   'gc/collectible.ts',
+  'gc/gc.ts',
 ]);
 
 /** Implementations: a folder may import the folders named here, itself and any contract. */

@@ -126,9 +126,9 @@ export class LocalContainerStore implements ContainerStore, Collectible {
   find(namespace: string, key: string): Vertex | undefined {
     const container = this.#containers.get(namespace, key);
     if (container === undefined) return undefined;
-    const { snapshotter, snapshotKey, labels } = container;
+    const { snapshotter, snapshotKey, labels, createdAt } = container;
     const snapshot = { type: `snapshots/${snapshotter}`, namespace, key: snapshotKey };
-    return { root: 'always', labels, refersTo: snapshotter === '' ? [] : [snapshot] };
+    return { root: 'always', createdAt, labels, refersTo: snapshotter === '' ? [] : [snapshot] };
   }
 
   /** A container stays until it is deleted. */

@@ -1,6 +1,6 @@
 import { background } from '../base/context.ts';
 import { NO_LABELS } from '../base/labels.ts';
-import type { Collectible, Discarded, Node, RootRule, Vertex } from '../gc/collectible.ts';
+import type { Collectible, Discarded, Node, RootRule, Vertex, Weight } from '../gc/collectible.ts';
 import type { MetadataStore, WriteTx } from '../metadata/metadata.ts';
 import { NamespacedRecords } from '../metadata/namespaced-records.ts';
 import type { ContentStore, Status } from './content.ts';
@@ -66,7 +66,12 @@ export class NamespacedIngests implements Collectible {
   find(namespace: string, key: string): Vertex | undefined {
     const found = this.#backend.findIngest(`${namespace}/${key}`);
     if (found === undefined) return undefined;
-    return { root: this.#rootRule(namespace, key, found), labels: NO_LABELS, refersTo: [] };
+    const root = this.#rootRule(namespace, key, found);
+    return { root, createdAt: found.startedAt, labels: NO_LABELS, refersTo: [] };
+  }
+
+  weigh(namespace: string, key: string): Weight {
+    return { bytes: this.#backend.findIngest(`${namespace}/${key}`)?.offset ?? 0 };
   }
 
   #rootRule(

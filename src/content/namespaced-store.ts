@@ -5,7 +5,7 @@ import { updateLabels } from '../base/fieldpaths.ts';
 import { adaptContent, adaptStatus, compileFilters } from '../base/filters.ts';
 import { requireNamespace } from '../base/identifiers.ts';
 import { checkLabels, withoutEmptyLabels, type Labels } from '../base/labels.ts';
-import type { Collectible, Discarded, Node, Vertex } from '../gc/collectible.ts';
+import type { Collectible, Discarded, Node, Vertex, Weight } from '../gc/collectible.ts';
 import type { WriteTx } from '../metadata/metadata.ts';
 import { labelsToRecord, NamespacedRecords } from '../metadata/namespaced-records.ts';
 import type { Announced, ContentStore, Info, Status, Writer } from './content.ts';
@@ -280,7 +280,8 @@ export class NamespacedContentStore implements ContentStore, Collectible {
   find(namespace: string, key: string): Vertex | undefined {
     const visible = this.#visible.get(namespace, key);
     if (visible === undefined) return undefined;
-    return { root: 'with gc.root', labels: visible.labels, refersTo: [] };
+    const { createdAt, labels } = visible;
+    return { root: 'with gc.root', createdAt, labels, refersTo: [] };
   }
 
   /** containerd tells nobody of blobs that it collects. */
@@ -291,17 +292,35 @@ export class NamespacedContentStore implements ContentStore, Collectible {
     return () => undefined;
   }
 
+  weigh(namespace: string, key: string): Weight {
+    const digest = this.#visible.get(namespace, key)?.digest;
+    // What a writer builds on stays below, whoever sees it.
+    if (digest === undefined || this.#uses.has(digest)) return { bytes: 0 };
+    const bytes = this.#backend.find(digest)?.size ?? 0;
+    const all = this.#visible.namespaces();
+    return { bytes, namespaces: all.filter((name) => this.#visible.get(name, digest)) };
+  }
+
+  *leftovers(): Iterable<readonly [Digest, number]> {
+    for (const digest of this.#unseen) {
+      const blob = this.#backend.find(digest);
+      if (blob !== undefined && !this.#isWanted(digest)) yield [digest, blob.size];
+    }
+  }
+
   /** What no namespace sees goes from the disk. A crash before leaves it to the next start. */
-  async swept(): Promise<void> {
+  async swept(): Promise<ReadonlyMap<Digest, number>> {
+    const gone = new Map<Digest, number>();
     while (this.#unseen.size > 0) {
       const some = [...this.#unseen.keys().take(DELETES_AT_ONCE)];
       for (const digest of some) this.#unseen.delete(digest);
       // Those of one turn share a record.
-      const isWanted = (digest: Digest): boolean => this.#uses.has(digest) || this.#isSeen(digest);
       await Promise.all(
         some.map(async (digest) => {
+          const size = this.#backend.find(digest)?.size;
           try {
-            await this.#backend.delete(background, digest, () => isWanted(digest));
+            await this.#backend.delete(background, digest, () => this.#isWanted(digest));
+            if (size !== undefined && !this.#isWanted(digest)) gone.set(digest, size);
           } catch (error) {
             this.#unseen.add(digest);
             throw error;
@@ -310,6 +329,7 @@ export class NamespacedContentStore implements ContentStore, Collectible {
       );
     }
     await this.#ingests.forgetGone();
+    return gone;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -334,6 +354,10 @@ export class NamespacedContentStore implements ContentStore, Collectible {
 
   #node(namespace: string, key: string): Node {
     return { type: this.type, namespace, key };
+  }
+
+  #isWanted(digest: Digest): boolean {
+    return this.#uses.has(digest) || this.#isSeen(digest);
   }
 
   #isSeen(digest: Digest): boolean {

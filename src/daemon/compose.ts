@@ -8,6 +8,7 @@ import { UnsyncedBlobs } from '../content/recover.ts';
 import { ThreadedApplier } from '../diff/apply/threaded-applier.ts';
 import { ThreadedComparer } from '../diff/compare/threaded-comparer.ts';
 import type { Applier, Comparer } from '../diff/diff.ts';
+import type { Gc } from '../gc/gc.ts';
 import { JournaledStore, metadataPaths } from '../metadata/journaled-store.ts';
 import type { MetadataStore } from '../metadata/metadata.ts';
 import { createFileJobs } from '../platform/jobs/file-jobs.ts';
@@ -20,6 +21,7 @@ import { SnapshotTree } from '../snapshotters/tree.ts';
 import { TreeSnapshotter } from '../snapshotters/tree-snapshotter.ts';
 import type { DaemonConfig, SnapshotterConfig } from './config.ts';
 import { layerBlobs } from './layer-blobs.ts';
+import { containerdGc } from './containerd-gc.ts';
 import { openNamespaced, type Namespaced, type Nouns } from './namespaced.ts';
 import { claimSnapshotterRoot, markRoot, openRoot } from './root.ts';
 
@@ -42,6 +44,7 @@ export interface Stores extends AsyncDisposable {
   readonly snapshotters: readonly SnapshotterInstance[];
   /** Of a standalone socket, where content and snapshotters are seen from a request's namespace. */
   readonly nouns: Nouns | undefined;
+  readonly gc: Gc;
   /**
    * The snapshotter that a request names.
    * @throws OpError InvalidArgument unknown name; FailedPrecondition configured but not available
@@ -140,6 +143,7 @@ export async function compose(
     comparer,
     snapshotters,
     nouns: namespaced?.nouns,
+    gc: namespaced?.gc ?? containerdGc(config.containerdAddress, clock),
     snapshotter: resolver(snapshotters, config.anyName),
     recovered,
     [Symbol.asyncDispose]: () => parts.disposeAsync(),

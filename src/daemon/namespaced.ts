@@ -1,4 +1,5 @@
 import type { Clock } from '../base/clock.ts';
+import { OpError } from '../base/errors.ts';
 import type { ContainerStore } from '../containers/container.ts';
 import { LocalContainerStore } from '../containers/store.ts';
 import type { LocalContentStore } from '../content/local-store.ts';
@@ -8,6 +9,8 @@ import type { EventExchange } from '../events/event.ts';
 import { LocalEventExchange } from '../events/exchange.ts';
 import type { GcRuns } from '../gc/collectible.ts';
 import { Collector } from '../gc/collector.ts';
+import type { Gc } from '../gc/gc.ts';
+import { LocalGc } from '../gc/local-gc.ts';
 import { Scheduler, type GcConfig } from '../gc/scheduler.ts';
 import { decodeEvent } from '../grpc/convert/events.ts';
 import type { ImageStore } from '../images/image.ts';
@@ -43,6 +46,7 @@ export interface Namespaced extends AsyncDisposable {
   readonly recovered: Promise<void>;
   readonly content: NamespacedContentStore;
   readonly blobs: LayerBlobs;
+  readonly gc: Gc;
   snapshotter(name: string, backend: TreeSnapshotter): Snapshotter;
   /**
    * Records and disk agree everywhere: what nobody refers to is collected from now on. Nothing is while there are
@@ -76,6 +80,8 @@ export async function openNamespaced(
   const { metadata, clock, log, warn, jobs } = dependencies;
   const collector = new Collector({ metadata, clock });
   const gc = new Scheduler(gcConfig, { collector, clock, log });
+  const ready = Promise.withResolvers<void>();
+  ready.promise.catch(() => undefined);
   const events = new LocalEventExchange(clock, decodeEvent);
   const namespaces = await LocalNamespaceStore.open({ metadata, events });
   const leases = await LocalLeaseManager.open({ metadata, namespaces, gc, clock });
@@ -90,6 +96,7 @@ export async function openNamespaced(
     recovered: mounts.recovered,
     content,
     blobs: namespacedBlobs(backend, content),
+    gc: new LocalGc({ collector, scheduler: gc, clock, ready: ready.promise }),
     snapshotter: (name, tree) => {
       const snapshotter = new NamespacedSnapshotter(name, tree, books);
       collector.add(snapshotter);
@@ -99,11 +106,18 @@ export async function openNamespaced(
       if (missing.length > 0) {
         log.warn({ snapshotters: missing }, 'nothing is collected while these are not available');
         void gc[Symbol.asyncDispose]();
+        ready.reject(
+          new OpError(
+            'FailedPrecondition',
+            `nothing is collected while snapshotters that have snapshots are not available: ${missing.join(', ')}`,
+          ),
+        );
         return;
       }
       collector.add(content);
       collector.add(content.ingests);
       gc.start();
+      ready.resolve();
     },
     [Symbol.asyncDispose]: () => gc[Symbol.asyncDispose](),
   };

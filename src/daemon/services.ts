@@ -3,6 +3,7 @@ import { containersService } from '../grpc/services/containers.ts';
 import { contentService } from '../grpc/services/content.ts';
 import { diffService } from '../grpc/services/diff.ts';
 import { eventsService } from '../grpc/services/events.ts';
+import { gcService } from '../grpc/services/gc.ts';
 import { healthService, type Health } from '../grpc/services/health.ts';
 import { imagesService } from '../grpc/services/images.ts';
 import { introspectionService, type PluginInfo } from '../grpc/services/introspection.ts';
@@ -23,6 +24,7 @@ const PLUGIN_SERVICES: readonly string[] = [
   'containerd.services.diff.v1.Diff',
   'containerd.services.introspection.v1.Introspection',
   'containerd.services.version.v1.Version',
+  'ballast.v1.GC',
 ];
 
 /** What a standalone socket serves besides. */
@@ -51,6 +53,7 @@ export function servicesOf(stores: Stores, health: Health): readonly Service[] {
     diffService(stores.applier, stores.comparer),
     introspectionService({ uuid: stores.uuid, plugins: () => plugins }),
     versionService({ version: VERSION, revision: '' }),
+    gcService(stores.gc),
     ...(stores.nouns === undefined ? [] : nounServices(stores.nouns)),
     healthService(health),
     ...reflectionServices([...namesOf(stores), 'grpc.health.v1.Health']),

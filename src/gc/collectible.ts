@@ -23,6 +23,8 @@ export type RootRule =
 /** A node as it is at this moment. */
 export interface Vertex {
   readonly root: RootRule;
+  /** Nanoseconds since the epoch. */
+  readonly createdAt: bigint;
   readonly labels: Labels;
   /** What it refers to by itself, beside its labels. */
   readonly refersTo: readonly Node[];
@@ -40,8 +42,18 @@ export interface Collectible {
   find(namespace: string, key: string): Vertex | undefined;
   /** @returns undefined when it is not there, or something builds on it at this moment: then it stays */
   discard(tx: WriteTx, namespace: string, key: string): Discarded | undefined;
-  /** After a run: gives back what nobody refers to any more, below the nodes. */
-  swept?(): Promise<void>;
+  /** What it takes on the disk; without it, nothing worth to be counted. */
+  weigh?(namespace: string, key: string): Weight | Promise<Weight>;
+  /** After a run: gives back what nobody refers to any more, below the nodes. @returns it, with its bytes */
+  swept?(): Promise<ReadonlyMap<string, number>>;
+  /** What `swept` would give back at this moment. */
+  leftovers?(): Iterable<readonly [key: string, bytes: number]>;
+}
+
+export interface Weight {
+  readonly bytes: number;
+  /** Where the nodes of its key in several namespaces stand on the same bytes: these. They go with the last. */
+  readonly namespaces?: readonly string[];
 }
 
 /**
@@ -63,5 +75,5 @@ export interface GcNotes {
 /** For a request that wants what it removed to be collected before it is answered. */
 export interface GcRuns {
   /** Resolves when a run that began after the call has ended. */
-  collect(): Promise<void>;
+  collect(): Promise<unknown>;
 }

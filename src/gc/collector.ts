@@ -1,24 +1,41 @@
 import type { Clock } from '../base/clock.ts';
 import { isOpError, OpError } from '../base/errors.ts';
 import type { MetadataStore } from '../metadata/metadata.ts';
-import type { Collectible, Discarded, Node, Vertex } from './collectible.ts';
+import type { Collectible, Discarded, Node, Vertex, Weight } from './collectible.ts';
 import { idOf, Marker, type Graph } from './mark.ts';
+import { inSlices, type Pace } from './slices.ts';
 import { SweepOrder } from './sweep-order.ts';
 
-/** So long the event loop belongs to a run before others have their turn. */
-const SLICE_MS = 2;
-/** Steps between two looks at the time; one takes some microseconds. */
-const STEPS_PER_LOOK = 16;
 /** So many nodes are removed in one turn, and in one batch. */
 const NODES_PER_BATCH = 256;
 
 /** What a run came to. */
 export interface RunResult {
-  readonly removed: number;
-  /** How long the run had the event loop, all its slices together, in milliseconds. */
+  readonly removed: readonly Node[];
+  /** What they took on the disk, where it was asked for, and they had it alone. */
+  readonly weights: ReadonlyMap<Node, number>;
+  /** What went below the nodes, with its bytes. */
+  readonly swept: readonly Swept[];
+  /** How long the run had the event loop, all its slices together, and the longest, in milliseconds. */
   readonly busyMs: number;
+  readonly longestMs: number;
+  readonly elapsedMs: number;
   /** When the next root ends being one, in nanoseconds since the epoch. */
   readonly nextExpiry: bigint | undefined;
+}
+
+export interface Swept {
+  readonly type: string;
+  readonly key: string;
+  readonly bytes: number;
+}
+
+/** A graph that changes while a marker works. */
+export interface LiveGraph extends Graph {
+  /** What requests build on at this moment: it is kept. */
+  held(): Iterable<Node>;
+  /** From here on the marker is told of what changes. */
+  follow(marker: Marker): Disposable;
 }
 
 export interface CollectorDependencies {
@@ -34,13 +51,13 @@ export interface CollectorDependencies {
  * as any other change does, in the order in which they were made in memory, and each node goes before
  * what it refers to (sweep-order.ts): a crash leaves some of what was unreachable, with all it refers to.
  */
-export class Collector implements Graph {
+export class Collector implements LiveGraph {
   readonly #dependencies: CollectorDependencies;
   readonly #collectibles = new Map<string, Collectible>();
   /** How many requests build on a node, by its id. */
   readonly #holds = new Map<string, { readonly node: Node; count: number }>();
-  #marker: Marker | undefined;
-  #busyMs = 0;
+  readonly #markers = new Set<Marker>();
+  #lastRun: bigint | undefined;
 
   constructor(dependencies: CollectorDependencies) {
     this.#dependencies = dependencies;
@@ -58,8 +75,27 @@ export class Collector implements Graph {
     return this.#collectibles.get(node.type)?.find(node.namespace, node.key);
   }
 
+  /** @see Collectible.weigh */
+  weigh({ type, namespace, key }: Node): Weight | Promise<Weight> {
+    return this.#collectibles.get(type)?.weigh?.(namespace, key) ?? NOTHING;
+  }
+
+  /** What is on the disk below the nodes, for none of them: the end of the next run gives it back. */
+  *leftovers(): Iterable<Swept> {
+    for (const collectible of this.#collectibles.values()) {
+      for (const [key, bytes] of collectible.leftovers?.() ?? []) {
+        yield { type: collectible.type, key, bytes };
+      }
+    }
+  }
+
+  /** When the last run ended that did what it should, in nanoseconds since the epoch: what is there, it kept. */
+  get lastRun(): bigint | undefined {
+    return this.#lastRun;
+  }
+
   touch(node: Node): void {
-    this.#marker?.touch(node);
+    for (const marker of this.#markers) marker.touch(node);
   }
 
   hold(node: Node): Disposable {
@@ -75,110 +111,152 @@ export class Collector implements Graph {
     };
   }
 
+  *held(): Iterable<Node> {
+    for (const { node } of this.#holds.values()) yield node;
+  }
+
+  follow(marker: Marker): Disposable {
+    this.#markers.add(marker);
+    return { [Symbol.dispose]: () => void this.#markers.delete(marker) };
+  }
+
   /**
    * Ends the run under way, if any. A change that is taken back makes edges and roots again that nobody
    * touched.
    */
   abandon(): void {
-    this.#marker = undefined;
+    for (const marker of this.#markers) marker.abandon();
   }
 
-  /** One at a time. @throws OpError Unavailable when it was abandoned */
-  async run(): Promise<RunResult> {
+  /**
+   * One at a time.
+   * @param isWeighed whether to say how much goes from the disk: some of it has to be measured first
+   * @throws OpError Unavailable when it was abandoned
+   */
+  async run(isWeighed = false): Promise<RunResult> {
+    const began = performance.now();
+    const slices: number[] = [];
+    const pace = { ended: (ms: number) => void slices.push(ms) };
     const marker = new Marker(this, this.#dependencies.clock.now());
-    this.#marker = marker;
-    this.#busyMs = 0;
-    let removed: number;
-    try {
-      for (const { node } of this.#holds.values()) marker.touch(node);
-      await this.#finish(marker);
-      removed = await this.#sweep(marker);
-    } finally {
-      this.#marker = undefined;
-    }
-    for (const collectible of this.#collectibles.values()) await collectible.swept?.();
-    return { removed, busyMs: this.#busyMs, nextExpiry: marker.nextExpiry };
-  }
-
-  /** Marks until nothing waits; when it resolves, no other has had a turn since. */
-  async #finish(marker: Marker): Promise<void> {
-    await this.#inSlices(() => {
-      this.#requireCurrent(marker);
-      if (marker.isDone) return false;
-      marker.step();
-      return true;
-    });
-  }
-
-  /** @throws OpError Unavailable */
-  #requireCurrent(marker: Marker): void {
-    if (this.#marker === marker) return;
-    throw new OpError('Unavailable', 'the collection ended early: try again');
-  }
-
-  /** @param step false when there is nothing left to do */
-  async #inSlices(step: () => boolean): Promise<void> {
-    for (;;) {
-      const start = performance.now();
-      let more = true;
-      while (more && performance.now() - start < SLICE_MS) {
-        for (let n = 0; more && n < STEPS_PER_LOOK; n++) more = step();
+    const removed: Node[] = [];
+    const weights = new Map<Node, number>();
+    {
+      using _following = this.follow(marker);
+      const left = await this.unreachable(this, marker, pace);
+      if (isWeighed) await this.#weighAlone(left, weights);
+      for (let at = 0; at < left.length; at += NODES_PER_BATCH) {
+        await this.mark(marker, pace);
+        await this.#remove(left.slice(at, at + NODES_PER_BATCH), { marker, pace, removed });
       }
-      this.#busyMs += performance.now() - start;
-      if (!more) return;
-      await nextTurn();
     }
+    const swept: Swept[] = [];
+    for (const collectible of this.#collectibles.values()) {
+      for (const [key, bytes] of (await collectible.swept?.()) ?? []) {
+        swept.push({ type: collectible.type, key, bytes });
+      }
+    }
+    this.#lastRun = this.#dependencies.clock.now();
+    return {
+      removed,
+      weights,
+      swept,
+      busyMs: slices.reduce((sum, ms) => sum + ms, 0),
+      longestMs: Math.max(0, ...slices),
+      elapsedMs: performance.now() - began,
+      nextExpiry: marker.nextExpiry,
+    };
   }
 
-  /** @returns how many have gone; what a request is at work on stays for the next run */
-  async #sweep(marker: Marker): Promise<number> {
+  /**
+   * What nobody can reach, in the order in which a run removes it.
+   * @param graph this one, or what it would be without some of its nodes
+   * @param marker a new one over the graph, which follows
+   * @throws OpError Unavailable when it was abandoned
+   */
+  async unreachable(graph: Graph, marker: Marker, pace: Pace): Promise<readonly Node[]> {
+    for (const node of this.held()) marker.touch(node);
+    await this.mark(marker, pace);
     const order = new SweepOrder({
-      nodes: () => this.nodes(),
+      nodes: () => graph.nodes(),
       isMarked: (node) => marker.isMarked(node),
       referencesOf: (node) => marker.referencesOf(node),
     });
-    await this.#inSlices(() => order.step());
-    const left = order.result;
-    let removed = 0;
-    for (let at = 0; at < left.length; at += NODES_PER_BATCH) {
-      await this.#finish(marker);
-      removed += await this.#remove(marker, left.slice(at, at + NODES_PER_BATCH));
-    }
-    return removed;
+    await inSlices(() => order.step(), pace);
+    return order.result;
   }
 
-  /** @returns how many have gone */
-  async #remove(marker: Marker, batch: readonly Node[]): Promise<number> {
+  /**
+   * Marks until nothing waits; when it resolves, no other has had a turn since.
+   * @throws OpError Unavailable when it was abandoned
+   */
+  async mark(marker: Marker, pace: Pace): Promise<void> {
+    await inSlices(() => {
+      requireCurrent(marker);
+      if (marker.isDone) return false;
+      marker.step();
+      return true;
+    }, pace);
+  }
+
+  /** What several nodes stand on is counted when it goes. */
+  async #weighAlone(nodes: readonly Node[], weights: Map<Node, number>): Promise<void> {
+    for (let at = 0; at < nodes.length; at += NODES_PER_BATCH) {
+      await Promise.all(
+        nodes.slice(at, at + NODES_PER_BATCH).map(async (node) => {
+          const { bytes, namespaces } = await this.weigh(node);
+          if (namespaces === undefined) weights.set(node, bytes);
+        }),
+      );
+    }
+  }
+
+  /** What a request is at work on stays for the next run. */
+  async #remove(batch: readonly Node[], run: Run): Promise<void> {
+    const { marker, pace, removed } = run;
     const start = performance.now();
-    let gone: Discarded[] = [];
+    let gone: { readonly node: Node; readonly discarded: Discarded }[] = [];
     const written = this.#dependencies.metadata.update(
       (tx) => {
         // On a full disk the change is taken back and made once more, in a later turn.
         gone = [];
-        this.#requireCurrent(marker);
+        requireCurrent(marker);
         while (!marker.isDone) marker.step();
         for (const node of batch) {
           if (marker.isMarked(node)) continue;
           const { type, namespace, key } = node;
           const discarded = this.#collectibles.get(type)?.discard(tx, namespace, key);
-          if (discarded !== undefined) gone.push(discarded);
+          if (discarded !== undefined) gone.push({ node, discarded });
         }
       },
       { frees: true },
     );
-    this.#busyMs += performance.now() - start;
+    pace.ended?.(performance.now() - start);
     try {
       await written;
     } catch (error) {
       // More than a record holds: leases with thousands of resources, each of them a removal.
       if (batch.length === 1 || !isOpError(error, 'ResourceExhausted')) throw error;
       const half = batch.length >> 1;
-      const first = await this.#remove(marker, batch.slice(0, half));
-      return first + (await this.#remove(marker, batch.slice(half)));
+      await this.#remove(batch.slice(0, half), run);
+      return this.#remove(batch.slice(half), run);
     }
-    await Promise.all(gone.map(async (discarded) => discarded()));
-    return gone.length;
+    for (const { node } of gone) removed.push(node);
+    await Promise.all(gone.map(async ({ discarded }) => discarded()));
   }
 }
 
-const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+/** A run under way. */
+interface Run {
+  readonly marker: Marker;
+  readonly pace: Pace;
+  /** Gets what has gone. */
+  readonly removed: Node[];
+}
+
+const NOTHING: Weight = { bytes: 0 };
+
+/** @throws OpError Unavailable */
+function requireCurrent(marker: Marker): void {
+  if (!marker.isAbandoned) return;
+  throw new OpError('Unavailable', 'the collection ended early: try again');
+}

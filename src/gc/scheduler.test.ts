@@ -23,7 +23,9 @@ class Things implements Collectible {
   }
   find(_namespace: string, key: string) {
     const root = this.roots.get(key);
-    return root === undefined ? undefined : { root, labels: NO_LABELS, refersTo: [] };
+    return root === undefined
+      ? undefined
+      : { root, createdAt: 0n, labels: NO_LABELS, refersTo: [] };
   }
   discard(_tx: unknown, _namespace: string, key: string) {
     this.roots.delete(key);
@@ -115,6 +117,18 @@ test('who waits gets a run that began after the call, and shares it', async () =
   await Promise.all([first, ...others]);
   expect(runs()).toBe(2);
   expect(things.roots.size).toBe(0);
+});
+
+test('a run that is asked for waits for no schedule, and tells what it came to', async () => {
+  const { scheduler, runs, things } = started({ startupDelayMs: 0, scheduleDelayMs: 86_400_000 });
+  things.roots.set('gone', { until: 0n });
+  const waiting = scheduler.collect();
+  await pass(1000);
+  expect(runs()).toBe(0);
+  const asked = scheduler.collect(true);
+  await pass(5);
+  expect(await asked).toMatchObject({ removed: [thing('gone')] });
+  expect(await waiting).toBe(await asked);
 });
 
 test('what expires is collected then, by one timer', async () => {

@@ -1,7 +1,7 @@
 import type { Clock } from '../base/clock.ts';
 import type { WriteTx } from '../metadata/metadata.ts';
 import type { Log } from '../base/log.ts';
-import type { Collector } from './collector.ts';
+import type { Collector, RunResult } from './collector.ts';
 import type { GcNotes, GcRuns, Node } from './collectible.ts';
 import { endOf } from './mark.ts';
 
@@ -53,7 +53,9 @@ export class Scheduler implements GcNotes, GcRuns, AsyncDisposable {
   #stopped = false;
   #running: Promise<void> | undefined;
   /** Who waits for a run that has not begun. */
-  #waiting: PromiseWithResolvers<void> | undefined;
+  #waiting: PromiseWithResolvers<RunResult | undefined> | undefined;
+  /** One of those asked for a run itself, and for what it comes to. */
+  #isAskedFor = false;
   #planned: { readonly at: number; readonly timer: NodeJS.Timeout } | undefined;
   #expiry: { readonly end: bigint; readonly timer: NodeJS.Timeout } | undefined;
   /** Since the last run began. */
@@ -100,11 +102,16 @@ export class Scheduler implements GcNotes, GcRuns, AsyncDisposable {
     this.#consider();
   }
 
-  async collect(): Promise<void> {
-    if (this.#stopped) return;
-    this.#waiting ??= Promise.withResolvers<void>();
+  /**
+   * @param isAskedFor whether somebody wants a run as such: it begins at once, and says how much goes from the disk
+   * @returns undefined when no run begins any more
+   */
+  async collect(isAskedFor = false): Promise<RunResult | undefined> {
+    if (this.#stopped) return undefined;
+    this.#waiting ??= Promise.withResolvers<RunResult | undefined>();
+    this.#isAskedFor ||= isAskedFor;
     this.#consider();
-    await this.#waiting.promise;
+    return this.#waiting.promise;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -113,7 +120,7 @@ export class Scheduler implements GcNotes, GcRuns, AsyncDisposable {
     clearTimeout(this.#expiry?.timer);
     this.#dependencies.collector.abandon();
     await this.#running;
-    this.#waiting?.resolve();
+    this.#waiting?.resolve(undefined);
   }
 
   /** A change that throws is taken back in its own turn: no run has seen it. */
@@ -136,6 +143,7 @@ export class Scheduler implements GcNotes, GcRuns, AsyncDisposable {
 
   #dueInMs(): number | undefined {
     const { deletionThreshold, mutationThreshold, scheduleDelayMs } = this.#config;
+    if (this.#isAskedFor) return 0;
     const isWanted =
       this.#hasExpired ||
       this.#waiting !== undefined ||
@@ -166,20 +174,23 @@ export class Scheduler implements GcNotes, GcRuns, AsyncDisposable {
 
   async #run(): Promise<void> {
     const waiting = this.#waiting;
+    const isWeighed = this.#isAskedFor;
     const { collector, log } = this.#dependencies;
     this.#waiting = undefined;
+    this.#isAskedFor = false;
     this.#hasExpired = false;
     this.#mutations = 0;
     this.#deletions = 0;
     clearTimeout(this.#expiry?.timer);
     this.#expiry = undefined;
     try {
-      const { removed, busyMs, nextExpiry } = await collector.run();
-      log.debug({ removed, busyMs }, 'collected');
+      const result = await collector.run(isWeighed);
+      const { removed, busyMs, nextExpiry } = result;
+      log.debug({ removed: removed.length, busyMs }, 'collected');
       this.#busyMs += busyMs;
       this.#runs++;
       if (nextExpiry !== undefined) this.#expect(nextExpiry);
-      waiting?.resolve();
+      waiting?.resolve(result);
     } catch (error) {
       if (!this.#stopped) log.warn({ error }, 'collection failed; it is tried again later');
       this.#deletions++;

@@ -124,7 +124,8 @@ export class LocalImageStore implements ImageStore, Collectible {
     const image = this.#images.get(namespace, key);
     if (image === undefined) return undefined;
     const target = { type: 'content', namespace, key: image.target.digest };
-    return { root: 'until gc.expire', labels: image.labels, refersTo: [target] };
+    const { createdAt, labels } = image;
+    return { root: 'until gc.expire', createdAt, labels, refersTo: [target] };
   }
 
   discard(tx: WriteTx, namespace: string, key: string): Discarded | undefined {

@@ -146,7 +146,8 @@ export class LocalLeaseManager implements LeaseManager, LeaseBook, Collectible {
     if (lease === undefined) return undefined;
     const resources = this.#resources.of({ namespace, lease: key });
     const refersTo = resources.map(({ type, id }) => ({ type, namespace, key: id }));
-    return { root: 'until gc.expire', labels: lease.labels, refersTo };
+    const { createdAt, labels } = lease;
+    return { root: 'until gc.expire', createdAt, labels, refersTo };
   }
 
   discard(tx: WriteTx, namespace: string, key: string): Discarded | undefined {

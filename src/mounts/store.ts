@@ -30,10 +30,13 @@ interface Kept {
   readonly activation: Activation;
   readonly folder: number;
   readonly lease: string | undefined;
+  /** Nanoseconds since the epoch. */
+  readonly createdAt: bigint;
 }
 
 interface ActivationRecord {
   readonly folder: number;
+  readonly created: string;
   readonly lease?: string;
   readonly labels?: readonly (readonly [string, string])[];
   readonly active: readonly (Omit<ActiveMount, 'mountedAt'> & { readonly mountedAt: string })[];
@@ -98,7 +101,7 @@ export class LocalMountManager implements MountManager, Collectible {
     const kept = new Set([...all(activations)].map(({ folder }) => folder));
     this.#nextFolder = Math.max(0, ...folders, ...kept) + 1;
     for (const folder of folders) if (!kept.has(folder)) this.#left.add(folder);
-    this.recovered = this.swept();
+    this.recovered = this.swept().then(() => undefined);
     dependencies.namespaces.addOccupant((name) => (activations.any(name) ? 'mounts' : undefined));
   }
 
@@ -123,7 +126,8 @@ export class LocalMountManager implements MountManager, Collectible {
       const folder = this.#nextFolder++;
       try {
         const activation = await this.#make(request, plan, join(this.#folder, String(folder)));
-        await this.#record(ctx, namespace, { activation, folder, lease: ctx.leaseId });
+        const createdAt = this.#dependencies.clock.now();
+        await this.#record(ctx, namespace, { activation, folder, lease: ctx.leaseId, createdAt });
         return activation;
       } catch (error) {
         await this.#tryTakeDown(folder);
@@ -171,7 +175,8 @@ export class LocalMountManager implements MountManager, Collectible {
   find(namespace: string, key: string): Vertex | undefined {
     const kept = this.#activations.get(namespace, key);
     if (kept === undefined) return undefined;
-    return { root: 'never', labels: kept.activation.labels, refersTo: [] };
+    const { createdAt, activation } = kept;
+    return { root: 'never', createdAt, labels: activation.labels, refersTo: [] };
   }
 
   discard(tx: WriteTx, namespace: string, key: string): Discarded | undefined {
@@ -181,9 +186,10 @@ export class LocalMountManager implements MountManager, Collectible {
     return () => this.#tryTakeDown(kept.folder);
   }
 
-  /** Once more what was in use. */
-  async swept(): Promise<void> {
+  /** Once more what was in use; it takes no room. */
+  async swept(): Promise<ReadonlyMap<string, number>> {
     await Promise.all([...this.#left].map((folder) => this.#tryTakeDown(folder)));
+    return new Map();
   }
 
   async #make(request: ActivateRequest, plan: Plan, folder: string): Promise<Activation> {
@@ -340,8 +346,9 @@ async function dropUnmounted(
   });
 }
 
-const toRecord = ({ activation, folder, lease }: Kept): ActivationRecord => ({
+const toRecord = ({ activation, folder, lease, createdAt }: Kept): ActivationRecord => ({
   folder,
+  created: String(createdAt),
   ...(lease === undefined ? {} : { lease }),
   ...labelsToRecord(activation.labels),
   active: activation.active.map((mount) => ({ ...mount, mountedAt: String(mount.mountedAt) })),
@@ -351,6 +358,7 @@ const toRecord = ({ activation, folder, lease }: Kept): ActivationRecord => ({
 const fromRecord = (record: ActivationRecord, name: string): Kept => ({
   folder: record.folder,
   lease: record.lease,
+  createdAt: BigInt(record.created),
   activation: {
     name,
     active: record.active.map((mount) => ({ ...mount, mountedAt: BigInt(mount.mountedAt) })),

@@ -1,9 +1,9 @@
-import type { RequestContext } from '../base/context.ts';
+import { background, type RequestContext } from '../base/context.ts';
 import { alreadyExists, isOpError, OpError, quote } from '../base/errors.ts';
 import { adaptSnapshot, compileFilters } from '../base/filters.ts';
 import { requireNamespace } from '../base/identifiers.ts';
 import { checkLabels, type Labels } from '../base/labels.ts';
-import type { Collectible, Discarded, Node, Vertex } from '../gc/collectible.ts';
+import type { Collectible, Discarded, Node, Vertex, Weight } from '../gc/collectible.ts';
 import type { Resource } from '../leases/lease.ts';
 import type { Along, WriteTx } from '../metadata/metadata.ts';
 import type { Info, Mount, Snapshotter, Usage } from './snapshotter.ts';
@@ -224,9 +224,19 @@ export class NamespacedSnapshotter implements Snapshotter, Collectible {
     const own = new OwnNames(namespace);
     const found = this.#backend.find(own.name(key));
     if (found === undefined) return undefined;
-    const { labels, parent } = own.info(found);
+    const { labels, parent, createdAt } = own.info(found);
     const refersTo = parent === '' ? [] : [this.#node(namespace, parent)];
-    return { root: 'with gc.root', labels, refersTo };
+    return { root: 'with gc.root', createdAt, labels, refersTo };
+  }
+
+  async weigh(namespace: string, key: string): Promise<Weight> {
+    try {
+      const { size } = await this.#backend.usage(background, new OwnNames(namespace).name(key));
+      return { bytes: size };
+    } catch (error) {
+      if (!isOpError(error, 'NotFound')) throw error;
+      return { bytes: 0 };
+    }
   }
 
   discard(tx: WriteTx, namespace: string, key: string): Discarded | undefined {

@@ -108,7 +108,7 @@ export const RPC = {
 
 /** For `startAlone`: nothing is collected while a test looks at what is not referred to. */
 export const COLLECT_NOTHING = 'startup_delay = "0ms"\nschedule_delay = "24h"';
-/** Nothing, but what somebody waits for. */
+/** Only what waits for a run brings it about. */
 export const COLLECT_WHEN_ASKED = 'startup_delay = "0ms"\npause_threshold = 0.0000001';
 /** As it is by itself. */
 export const COLLECT = '';

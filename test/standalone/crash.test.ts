@@ -1,15 +1,20 @@
-// A request's changes are one record: however often the daemon is killed under load, what was made under a
-// lease is there with it, and what the lease keeps is there. CRASH_ROUNDS as in test/crash.
+// A request's changes are one record: however often the daemon is killed or the power fails under load, what
+// was made under a lease is there with it, and what the lease keeps is there. CRASH_ROUNDS and POWER_CUTS as in
+// test/crash.
 import { createHash } from 'node:crypto';
 import { expect, test } from 'vitest';
 import { parseDigest } from '../../src/base/digest.ts';
 import { NO_LABELS } from '../../src/base/labels.ts';
 import type { Daemon } from '../support/daemon.ts';
+import { mountImage } from '../support/loop-fs.ts';
 import { numberFromEnv, Random, testSeed } from '../support/random.ts';
+import { SlowDisk } from '../support/slow-disk.ts';
+import { slowDiskTest } from '../support/slow-disk-test.ts';
 import { temporaryFolder } from '../support/temporary.ts';
 import { callsOf, inside, RPC, startAlone, TARGET } from './client.ts';
 
 const ROUNDS = Math.ceil(numberFromEnv('CRASH_ROUNDS', 50) / 5);
+const CUTS = Math.ceil(numberFromEnv('POWER_CUTS', 20) / 4);
 const LOAD_MS_MAX = 300;
 const ACTORS = 8;
 const EXPIRE = { 'containerd.io/gc.expire': '2099-01-01T00:00:00Z' };
@@ -25,20 +30,11 @@ test(
     const acknowledged = new Set<string>();
     try {
       for (let round = 0; round < ROUNDS; round++) {
-        let dying = false;
-        const work = async (actor: number): Promise<void> => {
-          try {
-            for (let n = 0; ; n++) await act(daemon, `r${round}-a${actor}-${n}`, acknowledged);
-          } catch (error) {
-            if (!dying) throw error;
-          }
-        };
-        const actors = Promise.all(Array.from({ length: ACTORS }, (_, actor) => work(actor)));
-        actors.catch(() => undefined);
+        const load = new Load(daemon, `r${round}`, acknowledged);
         await new Promise((resolve) => setTimeout(resolve, random.below(LOAD_MS_MAX)));
-        dying = true;
+        load.expectDeath();
         await daemon.stop('SIGKILL');
-        await actors;
+        await load.stop();
         await daemon[Symbol.asyncDispose]();
         daemon = await startAlone(root.path);
         await check(daemon, acknowledged);
@@ -50,6 +46,60 @@ test(
   },
   ROUNDS * 10_000,
 );
+
+slowDiskTest(
+  `${CUTS} power cuts under load part nothing from its lease and its namespace`,
+  async () => {
+    const seed = testSeed();
+    process.stdout.write(`standalone: BALLAST_SEED=${seed}\n`);
+    const random = new Random(seed);
+    await using disk = await SlowDisk.up();
+    await using daemon = await startAlone(`${disk.path}/root`);
+    const acknowledged = new Set<string>();
+    for (let round = 0; round < CUTS; round++) {
+      const load = new Load(daemon, `r${round}`, acknowledged);
+      await new Promise((resolve) => setTimeout(resolve, random.below(LOAD_MS_MAX)));
+      const before = new Set(acknowledged);
+      const image = await disk.cut(random.below(2 ** 15));
+      await load.stop();
+      await using mounted = await mountImage(image);
+      await using survivor = await startAlone(`${mounted.path}/root`);
+      await check(survivor, before);
+    }
+    expect(acknowledged.size).toBeGreaterThan(0);
+  },
+  60_000 + CUTS * 20_000,
+);
+
+/** Actors that work until they are stopped, or the daemon dies. */
+class Load {
+  readonly #actors: Promise<unknown>;
+  #stopping = false;
+  #dying = false;
+
+  constructor(daemon: Daemon, name: string, acknowledged: Set<string>) {
+    const work = async (actor: number): Promise<void> => {
+      try {
+        for (let n = 0; !this.#stopping; n++) {
+          await act(daemon, `${name}-a${actor}-${n}`, acknowledged);
+        }
+      } catch (error) {
+        if (!this.#dying) throw error;
+      }
+    };
+    this.#actors = Promise.all(Array.from({ length: ACTORS }, (_, actor) => work(actor)));
+    this.#actors.catch(() => undefined);
+  }
+
+  expectDeath(): void {
+    this.#dying = true;
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    await this.#actors;
+  }
+}
 
 /** One snapshot, blob and image in a namespace of their own, all under a lease. */
 async function act(daemon: Daemon, namespace: string, acknowledged: Set<string>): Promise<void> {

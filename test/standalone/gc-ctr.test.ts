@@ -39,7 +39,6 @@ for (const release of RELEASES.filter(({ name }) => name.startsWith('2'))) {
 test('nothing is collected while a snapshotter is missing: what its snapshots refer to would go', async () => {
   const [release] = RELEASES.filter(({ name }) => name === '2.x');
   if (release === undefined) throw new Error('no containerd 2.x');
-  // Only what waits for a run brings it about.
   const alone = await Alone.start(release, { gc: COLLECT_WHEN_ASKED });
   const file = join(alone.folder, 'ballast.toml');
   const config = await readFile(file, 'utf8');

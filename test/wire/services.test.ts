@@ -106,6 +106,11 @@ test.each(['v1', 'v1alpha'] as const)('reflection %s lists and describes', async
     expect(Object.keys(root.lookupService(SNAPSHOTS).methods)).toHaveLength(10);
     expect(root.lookupType('containerd.types.Mount').fields).toHaveProperty('options');
   }
+  const { fileDescriptorResponse: ours } = await exchange.send({
+    fileContainingSymbol: 'ballast.v1.GC.Why',
+  });
+  const { methods } = rootOf(ours?.fileDescriptorProto ?? []).lookupService('ballast.v1.GC');
+  expect(Object.keys(methods)).toEqual(['Why', 'Plan', 'Run']);
   for (const unknown of [
     { fileContainingSymbol: 'none' },
     { fileByFilename: '__proto__' },

@@ -1,5 +1,5 @@
 import { parse } from 'smol-toml';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 
 import { OpError } from '../../base/errors.ts';
 import { run } from './program.ts';
@@ -32,6 +32,7 @@ async function ballast(...argv: readonly string[]) {
     defaultConfigFile: '/etc/ballast/config.toml',
     loadConfig: (file) => {
       if (file === 'wrong') throw new OpError('InvalidArgument', 'wrong:7: no good');
+      if (file === 'missing') throw new OpError('NotFound', 'missing: none');
       if (file === 'alone') return { ...CONFIG, standalone: { socket: '/run/a.sock' } };
       if (file === 'connected') return { ...CONFIG, containerdAddress: '/run/c.sock' };
       return file === 'empty' ? { ...CONFIG, snapshotters: new Map() } : CONFIG;
@@ -60,11 +61,15 @@ test.for([
   ['config', 'check'],
   ['config', 'print'],
   ['config', 'roots'],
+  ['gc'],
+  ['gc', 'why'],
+  ['gc', 'plan'],
+  ['gc', 'run'],
 ])('the help of "%s" comes with examples', async (command) => {
   const { code, out } = await ballast(...command, '--help');
   expect(code).toBe(0);
   expect(out).toContain('Usage: ballast');
-  if (command.join() !== 'config') expect(out).toMatch(/Examples?:\n {2}ballast /);
+  if (!['config', 'gc'].includes(command.join())) expect(out).toMatch(/Examples?:\n {2}ballast /);
 });
 
 test('a command line that makes no sense ends with 2, a fault with 1 and one line', async () => {
@@ -237,4 +242,21 @@ test('config print k3s wraps the base template; keys of the top level stand befo
   expect(out.indexOf('[proxy_plugins."fast"]')).toBeGreaterThan(base);
   const rendered = out.replace('{{ template "base" . }}', 'version = 3\n[plugins.base]\n');
   expect(parse(rendered)['proxy_plugins']).toMatchObject({ fast: { type: 'snapshot' } });
+});
+
+test('a command that asks a daemon says on which socket it did: that of the flag, of the environment, or of the config', async () => {
+  vi.stubEnv('BALLAST_ADDRESS', undefined);
+  onTestFinished(() => void vi.unstubAllEnvs());
+  const said = async (...argv: readonly string[]): Promise<string> =>
+    (await ballast('gc', 'run', ...argv)).err;
+  expect(await said('--address', '/none.sock')).toContain('ballast: asked on /none.sock: ');
+  expect(await said()).toContain('ballast: asked on /run/b/plugin.sock: ');
+  expect(await said('--config', 'alone')).toContain('ballast: asked on /run/a.sock: ');
+  expect(await said('--config', 'missing')).toBe(
+    'ballast: missing: cannot read the config; say which ballast to ask, by --address SOCKET, BALLAST_ADDRESS or --config FILE\n',
+  );
+  vi.stubEnv('BALLAST_ADDRESS', '/other.sock');
+  expect(await said()).toContain('ballast: asked on /other.sock: ');
+  expect(await said('--address', '/none.sock')).toContain('ballast: asked on /none.sock: ');
+  expect(await ballast('gc', 'why')).toMatchObject({ code: 2 });
 });

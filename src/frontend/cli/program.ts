@@ -2,6 +2,7 @@ import { Argument, Command, CommanderError, Option } from 'commander';
 
 import { isOpError, messageOf, OpError } from '../../base/errors.ts';
 import type { CheckRequest } from './commands/check.ts';
+import { addGc } from './gc.ts';
 import type { Programs, ServeFlags, ServeRequest } from './programs.ts';
 import { CONTAINERD_VERSIONS, type ContainerdVersion } from './render/containerd-config.ts';
 
@@ -36,6 +37,7 @@ function buildProgram(programs: Programs): Command {
   addServe(program, programs);
   addConfig(program, programs);
   addCheck(program, programs);
+  addGc(program, programs);
   return program.addHelpText(
     'after',
     `

@@ -58,7 +58,7 @@ export class Calls implements Disposable {
       metadataOf(ctx),
       (error, response) => {
         ctx.signal.removeEventListener('abort', cancel);
-        if (error !== null) reject(errorOf(error.code, error.details));
+        if (error !== null) reject(errorOf(error.code, reasonOf(error.details)));
         else if (response === undefined) reject(new OpError('Internal', `${rpc.path}: no answer`));
         else resolve(response);
       },
@@ -86,7 +86,7 @@ export class Calls implements Disposable {
     try {
       for await (const response of call) yield response;
     } catch (error) {
-      throw isServiceError(error) ? errorOf(error.code, error.details) : error;
+      throw isServiceError(error) ? errorOf(error.code, reasonOf(error.details)) : error;
     } finally {
       ctx.signal.removeEventListener('abort', cancel);
       call.cancel();
@@ -130,7 +130,7 @@ export class Exchange<Request, Response> {
       const ok = code === grpc.status.OK;
       const end = ok
         ? new OpError('FailedPrecondition', 'the stream has ended')
-        : errorOf(code, details);
+        : errorOf(code, reasonOf(details));
       // After success the last answers may still be on their way to the listener above.
       if (ok && !call.readableEnded) call.once('end', () => this.#settle(end));
       else this.#settle(end);
@@ -181,6 +181,12 @@ function encodeWith<Request>(codec: Encoder<Request>): (message: Request) => Buf
 function decodeWith<Response>(codec: Decoder<Response>): (bytes: Buffer) => Response {
   return (bytes) => codec.decode(bytes);
 }
+
+/** grpc-js wraps the one thing that matters into two sentences of its own. */
+const reasonOf = (details: string): string =>
+  details.startsWith('No connection established')
+    ? details.replace(/^.*Last error: (?:Error: )?| ?Resolution note: *$/g, '').replace(/\.$/, '')
+    : details;
 
 function isServiceError(error: unknown): error is grpc.ServiceError {
   return (

@@ -69,17 +69,11 @@ async function greet(who: string, socket: string, connection: Connection): Promi
   } catch (error) {
     throw new OpError(
       'Unavailable',
-      `no ${who} answers on ${socket}: ${reasonOf(error)}; is it running, and is this its socket?`,
+      `no ${who} answers on ${socket}: ${messageOf(error)}; is it running, and is this its socket?`,
       { cause: error },
     );
   }
 }
-
-/** grpc-js wraps the one thing that matters into two sentences of its own. */
-const reasonOf = (error: unknown): string =>
-  messageOf(error)
-    .replace(/^.*Last error: (?:Error: )?| Resolution note: *$/g, '')
-    .replace(/\.$/, '');
 
 async function namespacesOf(
   records: ContainerdRecords,
