@@ -14,9 +14,11 @@ const CONTRACTS: ReadonlySet<string> = new Set([
   'snapshotters/driver.ts',
   'diff/diff.ts',
   'namespaces/namespace.ts',
+  'namespaces/books.ts',
   'images/image.ts',
   'leases/lease.ts',
   'containers/container.ts',
+  'mounts/mount.ts',
   'events/event.ts',
   'gc/collectible.ts',
   'disk/disk.ts',
@@ -37,6 +39,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   images: ['base', 'metadata'],
   leases: ['base', 'metadata'],
   containers: ['base', 'metadata'],
+  mounts: ['base', 'metadata'],
   events: ['base'],
   streams: ['base'],
   transfer: ['base', 'diff'],
@@ -44,7 +47,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   disk: ['base', 'gc', 'platform'],
   grpc: ['base'],
   daemon:
-    'base platform metadata content snapshotters diff namespaces images leases containers events streams transfer gc disk grpc'.split(
+    'base platform metadata content snapshotters diff namespaces images leases containers mounts events streams transfer gc disk grpc'.split(
       ' ',
     ),
   frontend: ['base', 'grpc'],

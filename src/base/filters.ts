@@ -185,6 +185,17 @@ export function adaptLease(lease: { readonly id: string; readonly labels: Labels
   };
 }
 
+export function adaptActivation(activation: {
+  readonly name: string;
+  readonly labels: Labels;
+}): Adaptor {
+  return (fieldpath) => {
+    const [field] = fieldpath;
+    if (field === 'name') return activation.name;
+    return field === 'labels' ? labelAt(activation.labels, fieldpath) : undefined;
+  };
+}
+
 export function adaptContainer(container: {
   readonly id: string;
   readonly image: string;

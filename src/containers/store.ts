@@ -1,16 +1,14 @@
-import type { Clock } from '../base/clock.ts';
 import type { RequestContext } from '../base/context.ts';
 import { notFound, OpError, quote } from '../base/errors.ts';
 import { updateLabels } from '../base/fieldpaths.ts';
 import { adaptContainer, compileFilters } from '../base/filters.ts';
 import { checkIdentifier, requireNamespace } from '../base/identifiers.ts';
 import { checkLabels, withoutEmptyLabels } from '../base/labels.ts';
-import type { Any, EventPublisher } from '../events/event.ts';
-import type { Collectible, GcNotes, Node, Vertex } from '../gc/collectible.ts';
-import type { MetadataStore } from '../metadata/metadata.ts';
+import type { Any } from '../events/event.ts';
+import type { Collectible, Node, Vertex } from '../gc/collectible.ts';
 import { create, labelsToRecord, NamespacedRecords } from '../metadata/namespaced-records.ts';
-import type { NamespaceBook } from '../namespaces/namespace.ts';
 import type { Container, ContainerDraft, ContainerStore } from './container.ts';
+import type { Books } from '../namespaces/books.ts';
 
 /** A type and its bytes in base64. */
 type AnyRecord = readonly [string, string];
@@ -28,13 +26,7 @@ interface ContainerRecord {
   readonly updated: string;
 }
 
-interface Dependencies {
-  readonly metadata: MetadataStore;
-  readonly namespaces: NamespaceBook;
-  readonly gc: GcNotes;
-  readonly events: EventPublisher;
-  readonly clock: Clock;
-}
+type Dependencies = Omit<Books, 'leases'>;
 
 const MUTABLE = ['labels', 'spec', 'extensions', 'image', 'snapshotkey'];
 

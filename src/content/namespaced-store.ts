@@ -1,4 +1,3 @@
-import type { Clock } from '../base/clock.ts';
 import { background, type RequestContext } from '../base/context.ts';
 import { parseDigest, type Digest } from '../base/digest.ts';
 import { alreadyExists, isOpError, notFound, OpError, quote } from '../base/errors.ts';
@@ -6,15 +5,13 @@ import { updateLabels } from '../base/fieldpaths.ts';
 import { adaptContent, adaptStatus, compileFilters } from '../base/filters.ts';
 import { requireNamespace } from '../base/identifiers.ts';
 import { checkLabels, withoutEmptyLabels, type Labels } from '../base/labels.ts';
-import type { EventPublisher } from '../events/event.ts';
-import type { Collectible, Discarded, GcNotes, Node, Vertex, Weight } from '../gc/collectible.ts';
-import type { LeaseBook } from '../leases/lease.ts';
-import type { MetadataStore, WriteTx } from '../metadata/metadata.ts';
+import type { Collectible, Discarded, Node, Vertex, Weight } from '../gc/collectible.ts';
+import type { WriteTx } from '../metadata/metadata.ts';
 import { labelsToRecord, NamespacedRecords } from '../metadata/namespaced-records.ts';
-import type { NamespaceBook } from '../namespaces/namespace.ts';
 import type { Announced, ContentStore, Info, Status, Writer } from './content.ts';
 import { NamespacedIngests } from './namespaced-ingests.ts';
 import { NamespacedWriter } from './namespaced-writer.ts';
+import type { Books } from '../namespaces/books.ts';
 
 /** Whether a namespace may take up a blob that another one wrote, by its digest alone. */
 export type Sharing = 'shared' | 'isolated';
@@ -35,13 +32,7 @@ interface Backend extends ContentStore {
   delete(ctx: RequestContext, digest: Digest, isWanted?: () => boolean): Promise<void>;
 }
 
-interface Dependencies {
-  readonly metadata: MetadataStore;
-  readonly namespaces: NamespaceBook;
-  readonly leases: LeaseBook;
-  readonly gc: GcNotes;
-  readonly events: EventPublisher;
-  readonly clock: Clock;
+interface Dependencies extends Books {
   readonly sharing: Sharing;
   readonly warn: (fields: Record<string, unknown>, message: string) => void;
 }

@@ -110,7 +110,7 @@ export async function compose(
   const dependencies = { linux, jobs, log, warn, metadata, clock };
   const namespaced =
     config.standalone &&
-    (await openNamespaced(content, { ...config.standalone, gc: config.gc }, dependencies));
+    (await openNamespaced(content, { ...config, ...config.standalone }, dependencies));
   const blobs = undo.use(namespaced?.blobs ?? layerBlobs(content, config.containerdAddress, clock));
   const workerEntry = workers.layers;
   const applier = undo.use(new ThreadedApplier({ workerEntry, limits: config.layers, blobs }));
@@ -121,7 +121,11 @@ export async function compose(
   undo.use(opened);
   const { instances: snapshotters, ledgers } = opened;
 
-  const recovered = Promise.all([content.recovered, opened.recovered]).then(() => undefined);
+  const recovered = Promise.all([
+    content.recovered,
+    opened.recovered,
+    ...(namespaced ? [namespaced.recovered] : []),
+  ]).then(() => undefined);
   if (namespaced) {
     // Taken down first: a run under way ends before the stores close.
     undo.use(namespaced);

@@ -13,13 +13,17 @@ import type { Graph } from '../gc/mark.ts';
 import type { Gc } from '../gc/gc.ts';
 import { LocalGc } from '../gc/local-gc.ts';
 import { Scheduler, type GcConfig } from '../gc/scheduler.ts';
+import { decodeEvent } from '../grpc/convert/events.ts';
 import type { ImageStore } from '../images/image.ts';
 import { LocalImageStore } from '../images/store.ts';
 import type { LeaseManager } from '../leases/lease.ts';
 import { LocalLeaseManager } from '../leases/store.ts';
 import type { MetadataStore } from '../metadata/metadata.ts';
 import type { NamespaceStore } from '../namespaces/namespace.ts';
+import type { MountManager } from '../mounts/mount.ts';
+import { LocalMountManager } from '../mounts/store.ts';
 import { LocalNamespaceStore } from '../namespaces/store.ts';
+import type { FileJobs } from '../platform/platform.ts';
 import { namespacedBlobs, type LayerBlobs } from './layer-blobs.ts';
 import { LocalStreamRegistry } from '../streams/registry.ts';
 import type { StreamRegistry } from '../streams/stream.ts';
@@ -35,12 +39,15 @@ export interface Nouns {
   readonly containers: ContainerStore;
   readonly events: EventExchange;
   readonly streams: StreamRegistry;
+  readonly mounts: MountManager;
   readonly gc: GcRuns;
 }
 
 /** What puts namespaces, leases and events around the stores that a plugin socket serves as they are. */
 export interface Namespaced extends AsyncDisposable {
   readonly nouns: Nouns;
+  /** What a crash left mounted is gone. */
+  readonly recovered: Promise<void>;
   readonly content: NamespacedContentStore;
   readonly blobs: LayerBlobs;
   readonly gc: Gc;
@@ -56,6 +63,7 @@ export interface Namespaced extends AsyncDisposable {
 }
 
 interface Dependencies {
+  readonly jobs: Pick<FileJobs, 'mounts'>;
   readonly metadata: MetadataStore;
   readonly clock: Clock;
   readonly log: Log;
@@ -63,6 +71,8 @@ interface Dependencies {
 }
 
 interface Options {
+  /** Of the daemon. */
+  readonly root: string;
   readonly sharing: Sharing;
   readonly gc: GcConfig;
 }
@@ -70,15 +80,15 @@ interface Options {
 /** @param backend its records and the disk were compared */
 export async function openNamespaced(
   backend: LocalContentStore,
-  { sharing, gc: gcConfig }: Options,
+  { root, sharing, gc: gcConfig }: Options,
   dependencies: Dependencies,
 ): Promise<Namespaced> {
-  const { metadata, clock, log, warn } = dependencies;
+  const { metadata, clock, log, warn, jobs } = dependencies;
   const collector = new Collector({ metadata, clock });
   const gc = new Scheduler(gcConfig, { collector, clock, log });
   const ready = Promise.withResolvers<void>();
   ready.promise.catch(() => undefined);
-  const events = new LocalEventExchange(clock);
+  const events = new LocalEventExchange(clock, decodeEvent);
   const namespaces = await LocalNamespaceStore.open({ metadata, events });
   const leases = await LocalLeaseManager.open({ metadata, namespaces, gc, clock });
   const books = { metadata, namespaces, leases, gc, events, clock };
@@ -86,10 +96,12 @@ export async function openNamespaced(
   const containers = await LocalContainerStore.open(books);
   const streams = new LocalStreamRegistry(books);
   const content = await NamespacedContentStore.open(backend, { ...books, sharing, warn });
-  for (const noun of [leases, images, containers, streams]) collector.add(noun);
+  const mounts = await LocalMountManager.open(root, { ...books, jobs: jobs.mounts, warn });
+  for (const noun of [leases, images, containers, streams, mounts]) collector.add(noun);
   const all: Collectible[] = [leases, images, containers, content, content.ingests];
   return {
-    nouns: { namespaces, images, leases, containers, events, streams, gc },
+    nouns: { namespaces, images, leases, containers, events, streams, mounts, gc },
+    recovered: mounts.recovered,
     content,
     blobs: namespacedBlobs(backend, content),
     gc: new LocalGc({ collector, scheduler: gc, clock, ready: ready.promise }),

@@ -9,6 +9,7 @@ import { healthService, type Health } from '../grpc/services/health.ts';
 import { imagesService } from '../grpc/services/images.ts';
 import { introspectionService, type PluginInfo } from '../grpc/services/introspection.ts';
 import { leasesService } from '../grpc/services/leases.ts';
+import { mountsService } from '../grpc/services/mounts.ts';
 import { namespacesService } from '../grpc/services/namespaces.ts';
 import { reflectionServices } from '../grpc/services/reflection.ts';
 import { snapshotsService } from '../grpc/services/snapshots.ts';
@@ -40,6 +41,7 @@ const NOUN_SERVICES: readonly string[] = [
   'containerd.services.events.v1.Events',
   'containerd.services.streaming.v1.Streaming',
   'containerd.services.transfer.v1.Transfer',
+  'containerd.services.mounts.v1.Mounts',
 ];
 
 /** The services of a socket over these stores, by name. */
@@ -74,11 +76,13 @@ const nounServices = (stores: Stores, nouns: Nouns): readonly Service[] => [
   eventsService(nouns.events),
   streamingService(nouns.streams),
   transferService(openTransfers(stores, nouns), nouns.streams),
+  mountsService(nouns.mounts),
 ];
 
 const contentPlugin = ({ contentRoot }: Stores): PluginInfo => ({
   type: 'io.containerd.content.v1',
   id: 'content',
+  isOfPlatform: false,
   capabilities: [],
   exports: new Map([['root', contentRoot]]),
   error: undefined,
@@ -87,6 +91,7 @@ const contentPlugin = ({ contentRoot }: Stores): PluginInfo => ({
 const DIFF_PLUGIN: PluginInfo = {
   type: 'io.containerd.differ.v1',
   id: 'diff',
+  isOfPlatform: true,
   capabilities: [],
   exports: new Map(),
   error: undefined,
@@ -95,6 +100,7 @@ const DIFF_PLUGIN: PluginInfo = {
 const snapshotterPlugin = ({ config, capabilities, error }: SnapshotterInstance): PluginInfo => ({
   type: 'io.containerd.snapshotter.v1',
   id: config.name,
+  isOfPlatform: true,
   capabilities,
   exports: new Map([
     ['root', config.root],

@@ -8,13 +8,21 @@ import { TOPICS, type Any, type Envelope, type EventExchange, type OwnEvent } fr
 /** Events that wait for a slow listener; an import of a large image makes some hundred. */
 const WAITING_MAX = 10_000;
 
+/**
+ * The fields of a client's event, by their names in camel case, labels as a Map; undefined for a type that
+ * nobody here knows, or bytes that are none of it.
+ */
+export type DecodeEvent = (event: Any) => object | undefined;
+
 /** In memory: a listener that comes back has missed what happened meanwhile, as with containerd. */
 export class LocalEventExchange implements EventExchange {
   readonly #clock: Clock;
+  readonly #decode: DecodeEvent;
   readonly #listeners = new Set<Listener>();
 
-  constructor(clock: Clock) {
+  constructor(clock: Clock, decode: DecodeEvent) {
     this.#clock = clock;
+    this.#decode = decode;
   }
 
   publish(namespace: string, event: OwnEvent): void {
@@ -51,7 +59,7 @@ export class LocalEventExchange implements EventExchange {
       while (!signal.aborted) {
         for (const envelope of listener.take()) {
           const { event } = envelope;
-          if (matches(adaptEnvelope(envelope, fieldsOf(event)))) yield envelope;
+          if (matches(adaptEnvelope(envelope, fieldsOf(event, this.#decode)))) yield envelope;
         }
         await listener.someWait(signal);
       }
@@ -104,18 +112,27 @@ class Listener {
   }
 }
 
-/** The fields of our own events; those of others are bytes. */
-function fieldsOf(event: OwnEvent | Any): Adaptor {
-  if (!('type' in event)) return () => undefined;
-  const fields: Readonly<Record<string, unknown>> = event;
-  return ([field = '', ...rest]) => {
-    const value = Object.hasOwn(fields, field) && field !== 'type' ? fields[field] : undefined;
-    if (value instanceof Map) {
-      const label: unknown = value.get(rest.join('.'));
-      return typeof label === 'string' ? label : undefined;
-    }
-    return typeof value === 'string' ? value : undefined;
+/** The fields of an event: a client's are decoded when a filter asks for one. */
+function fieldsOf(event: OwnEvent | Any, decode: DecodeEvent): Adaptor {
+  let fields: unknown;
+  return (fieldpath) => {
+    if (!('type' in event)) return valueAt((fields ??= decode(event)), fieldpath);
+    return fieldpath[0] === 'type' ? undefined : valueAt(event, fieldpath);
   };
+}
+
+/** Texts that are not empty, and booleans that were sent, as in containerd. Labels may have dots in their names. */
+function valueAt(value: unknown, path: readonly string[]): string | undefined {
+  const [field, ...rest] = path;
+  if (field === undefined) {
+    const isText = typeof value === 'string' && value !== '';
+    return isText || typeof value === 'boolean' ? String(value) : undefined;
+  }
+  if (value instanceof Map) return valueAt(value.get(path.join('.')), []);
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined;
+  const name = field.replaceAll(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
+  const found: unknown = Object.getOwnPropertyDescriptor(value, name)?.value;
+  return valueAt(found, rest);
 }
 
 /** @throws OpError InvalidArgument */

@@ -1,9 +1,9 @@
 import type { Labels } from '../base/labels.ts';
 import type { WriteTx } from '../metadata/metadata.ts';
 
-/** A thing that is collected or keeps others. The types are those of a lease's resources, and two more. */
+/** A thing that is collected or keeps others. The types are those of a lease's resources, and three more. */
 export interface Node {
-  /** `content`, `ingests`, `images`, `snapshots/SNAPSHOTTER`, `leases` or `containers`. */
+  /** `content`, `ingests`, `images`, `snapshots/SNAPSHOTTER`, `leases`, `containers` or `mounts`. */
   readonly type: string;
   readonly namespace: string;
   readonly key: string;
@@ -13,7 +13,12 @@ export interface Node {
 export const EXPIRE_LABEL = 'containerd.io/gc.expire';
 
 /** Why a node is kept although nothing refers to it; a time is in nanoseconds since the epoch. */
-export type RootRule = 'always' | 'until gc.expire' | 'with gc.root' | { readonly until: bigint };
+export type RootRule =
+  | 'always'
+  | 'never'
+  | 'until gc.expire'
+  | 'with gc.root'
+  | { readonly until: bigint };
 
 /** A node as it is at this moment. */
 export interface Vertex {

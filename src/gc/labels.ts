@@ -32,7 +32,7 @@ export function edgesOf(namespace: string, labels: Labels): LabelEdges {
   const conditions: Condition[] = [];
   for (const [label, value] of labels) {
     if (!label.startsWith(GC)) continue;
-    const to = named(label, `${GC}ref.`, REFERABLE);
+    const to = named(label, `${GC}ref.`, [...REFERABLE, ['mount', 'mounts']]);
     if (to !== undefined) refersTo.push({ type: to, namespace, key: value });
     const by = named(label, `${GC}bref.`, [...REFERABLE, ['container', 'containers']]);
     if (by !== undefined) referredBy.push({ type: by, namespace, key: value });

@@ -227,6 +227,7 @@ export function referencesByLabels(
 
 /** Whether it is a root at this moment. */
 export function keepsItself({ root, labels }: Vertex, now: bigint): boolean {
+  if (root === 'never') return false;
   if (root === 'with gc.root') return isRoot(labels);
   const end = endOf(root, labels);
   return end === undefined || end >= now;

@@ -1,4 +1,3 @@
-import type { Clock } from '../base/clock.ts';
 import type { RequestContext } from '../base/context.ts';
 import { parseDigest, type Digest } from '../base/digest.ts';
 import { notFound, OpError, quote } from '../base/errors.ts';
@@ -6,20 +5,17 @@ import { updateLabels } from '../base/fieldpaths.ts';
 import { adaptImage, compileFilters } from '../base/filters.ts';
 import { requireNamespace } from '../base/identifiers.ts';
 import { checkLabels, withoutEmptyLabels } from '../base/labels.ts';
-import type { EventPublisher } from '../events/event.ts';
 import {
   EXPIRE_LABEL,
   type Collectible,
   type Discarded,
-  type GcNotes,
   type Node,
   type Vertex,
 } from '../gc/collectible.ts';
-import type { LeaseBook } from '../leases/lease.ts';
-import type { MetadataStore, WriteTx } from '../metadata/metadata.ts';
+import type { WriteTx } from '../metadata/metadata.ts';
 import { create, labelsToRecord, NamespacedRecords } from '../metadata/namespaced-records.ts';
-import type { NamespaceBook } from '../namespaces/namespace.ts';
 import type { Image, ImageDraft, ImageStore, ImageUpdate, Target } from './image.ts';
+import type { Books } from '../namespaces/books.ts';
 
 type Pairs = readonly (readonly [string, string])[];
 
@@ -33,14 +29,7 @@ interface ImageRecord {
   readonly updated: string;
 }
 
-interface Dependencies {
-  readonly metadata: MetadataStore;
-  readonly namespaces: NamespaceBook;
-  readonly leases: LeaseBook;
-  readonly gc: GcNotes;
-  readonly events: EventPublisher;
-  readonly clock: Clock;
-}
+type Dependencies = Books;
 
 /** Each change is one batch: the image, its namespace, the lease. A crash leaves all of it or nothing. */
 export class LocalImageStore implements ImageStore, Collectible {

@@ -12,14 +12,14 @@ export interface Lease {
 
 /** What a lease keeps. It need not be there. */
 export interface Resource {
-  /** `content`, `ingests`, `images` or `snapshots/SNAPSHOTTER`. */
+  /** `content`, `ingests`, `images` or `snapshots/SNAPSHOTTER`; inside also `mounts`. */
   readonly type: string;
   readonly id: string;
 }
 
 /** All in the namespace of the request. */
 export interface LeaseManager {
-  /** @param id '' for one of our choice. @throws AlreadyExists; InvalidArgument for a label */
+  /** Labels are as long as one likes, as in containerd. @param id '' for one of our choice. @throws AlreadyExists */
   create(ctx: RequestContext, id: string, labels: Labels): Promise<Lease>;
   /** What only it kept stays until it is collected. @throws NotFound */
   delete(ctx: RequestContext, id: string): Promise<void>;

@@ -1,28 +1,22 @@
 import { randomBytes } from 'node:crypto';
-import type { Clock } from '../base/clock.ts';
 import type { RequestContext } from '../base/context.ts';
 import { parseDigest } from '../base/digest.ts';
 import { notFound, OpError, quote } from '../base/errors.ts';
 import { adaptLease, compileFilters } from '../base/filters.ts';
 import { requireNamespace } from '../base/identifiers.ts';
-import { checkLabels, withoutEmptyLabels, type Labels } from '../base/labels.ts';
-import type { Collectible, Discarded, GcNotes, Node, Vertex } from '../gc/collectible.ts';
+import { withoutEmptyLabels, type Labels } from '../base/labels.ts';
+import type { Collectible, Discarded, Node, Vertex } from '../gc/collectible.ts';
 import type { MetadataStore, WriteTx } from '../metadata/metadata.ts';
 import { create, labelsToRecord, NamespacedRecords } from '../metadata/namespaced-records.ts';
-import type { NamespaceBook } from '../namespaces/namespace.ts';
 import type { Lease, LeaseBook, LeaseManager, Resource } from './lease.ts';
+import type { Books } from '../namespaces/books.ts';
 
 interface LeaseRecord {
   readonly created: string;
   readonly labels?: readonly (readonly [string, string])[];
 }
 
-interface Dependencies {
-  readonly metadata: MetadataStore;
-  readonly namespaces: NamespaceBook;
-  readonly gc: GcNotes;
-  readonly clock: Clock;
-}
+type Dependencies = Pick<Books, 'metadata' | 'namespaces' | 'gc' | 'clock'>;
 
 /**
  * Leases and what they keep: a record each, as one lease may keep thousands of things. A lease and its
@@ -63,7 +57,6 @@ export class LocalLeaseManager implements LeaseManager, LeaseBook, Collectible {
   async create(ctx: RequestContext, given: string, labels: Labels): Promise<Lease> {
     const namespace = requireNamespace(ctx);
     const { metadata, namespaces, clock, gc } = this.#dependencies;
-    checkLabels(labels);
     const createdAt = clock.now();
     const id = given === '' ? `${createdAt}-${randomBytes(3).toString('base64url')}` : given;
     const lease = { id, createdAt, labels: withoutEmptyLabels(labels) };
@@ -118,8 +111,10 @@ export class LocalLeaseManager implements LeaseManager, LeaseBook, Collectible {
   async listResources(ctx: RequestContext, id: string): Promise<readonly Resource[]> {
     const namespace = requireNamespace(ctx);
     this.#get(namespace, id);
-    // By type and id, as containerd's are.
-    const all = this.#resources.of({ namespace, lease: id });
+    // By type and id, as containerd's are; mounts, which no client can add, are not among them there either.
+    const all = this.#resources
+      .of({ namespace, lease: id })
+      .filter(({ type }) => type !== 'mounts');
     return all.toSorted((a, b) =>
       a.type === b.type ? compare(a.id, b.id) : compare(a.type, b.type),
     );

@@ -7,6 +7,7 @@ import type { EventPublisher } from '../events/event.ts';
 import type { MetadataStore, WriteTx } from '../metadata/metadata.ts';
 import { create, labelsToRecord } from '../metadata/namespaced-records.ts';
 import type { Namespace, NamespaceBook, NamespaceStore } from './namespace.ts';
+import type { Books } from './books.ts';
 
 const PREFIX = 'namespace/';
 
@@ -14,10 +15,7 @@ interface NamespaceRecord {
   readonly labels?: readonly (readonly [string, string])[];
 }
 
-interface Dependencies {
-  readonly metadata: MetadataStore;
-  readonly events: EventPublisher;
-}
+type Dependencies = Pick<Books, 'metadata' | 'events'>;
 
 /** Each change is one record in one batch: a crash leaves the old state or the new one. */
 export class LocalNamespaceStore implements NamespaceStore, NamespaceBook {

@@ -128,6 +128,44 @@ export interface SubvolumeJobs {
   enableQuotas(folder: string): Promise<void>;
 }
 
+export interface MountToMake {
+  readonly type: string;
+  readonly source: string;
+  /** As mount(8) takes them, `loop` included. */
+  readonly options: readonly string[];
+}
+
+export interface DirectoryBeneath {
+  /** Nothing outside of it is made, wherever links lead. */
+  readonly root: string;
+  /** Of which all but the last part is there. */
+  readonly path: string;
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** Mounts that others see, in workers. `folder` is a directory for what belongs together. */
+export interface MountJobs {
+  /**
+   * Mounts at `point`, a new directory in the folder; of type `loop`: attaches the file to a device, to
+   * which `point` is then a link. Makes the folder if need be; after a failure it is to be taken down.
+   */
+  make(folder: string, mount: MountToMake, point: string): Promise<void>;
+  /** Where there are mounts, or links to devices, in the folders of `parent`. */
+  list(parent: string): Promise<ReadonlySet<string>>;
+  /**
+   * Takes down all that is mounted or attached in the folder, the last first, and removes it.
+   * @throws OpError FailedPrecondition in use: some of it is still there
+   */
+  takeDown(folder: string): Promise<void>;
+  /**
+   * @throws OpError FailedPrecondition something else of that name, or a directory of another mode; NotFound
+   * without its parent; InvalidArgument outside of the root
+   */
+  makeDirectory(directory: DirectoryBeneath): Promise<void>;
+}
+
 /** Hexadecimal digests of all bytes a hashed file holds, by algorithm asked for. */
 export type HexDigests = Readonly<Partial<Record<Algorithm, string>>>;
 
@@ -164,6 +202,7 @@ export interface BlobToPlace {
  */
 export interface FileJobs extends AsyncDisposable {
   readonly subvolumes: SubvolumeJobs;
+  readonly mounts: MountJobs;
   /**
    * Makes directories in order, with just this mode and owner, whatever the umask; one that exists is
    * given them. Calls that come together share a message to the worker.

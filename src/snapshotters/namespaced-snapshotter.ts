@@ -3,12 +3,11 @@ import { alreadyExists, isOpError, OpError, quote } from '../base/errors.ts';
 import { adaptSnapshot, compileFilters } from '../base/filters.ts';
 import { requireNamespace } from '../base/identifiers.ts';
 import { checkLabels, type Labels } from '../base/labels.ts';
-import type { EventPublisher } from '../events/event.ts';
-import type { Collectible, Discarded, GcNotes, Node, Vertex, Weight } from '../gc/collectible.ts';
-import type { LeaseBook, Resource } from '../leases/lease.ts';
-import type { Along, MetadataStore, WriteTx } from '../metadata/metadata.ts';
-import type { NamespaceBook } from '../namespaces/namespace.ts';
+import type { Collectible, Discarded, Node, Vertex, Weight } from '../gc/collectible.ts';
+import type { Resource } from '../leases/lease.ts';
+import type { Along, WriteTx } from '../metadata/metadata.ts';
 import type { Info, Mount, Snapshotter, Usage } from './snapshotter.ts';
+import type { Books } from '../namespaces/books.ts';
 
 /** What it stands on: a snapshotter that says at once what it has, and lets go of it in another's batch. */
 interface Backend extends Snapshotter {
@@ -18,13 +17,7 @@ interface Backend extends Snapshotter {
   discard(tx: WriteTx, name: string): (() => void) | undefined;
 }
 
-interface Dependencies {
-  readonly metadata: MetadataStore;
-  readonly namespaces: NamespaceBook;
-  readonly leases: LeaseBook;
-  readonly gc: GcNotes;
-  readonly events: EventPublisher;
-}
+type Dependencies = Omit<Books, 'clock'>;
 
 /** A client asks with this label for the snapshot of that name, whatever key it gives. */
 const SNAPSHOT_REF = 'containerd.io/snapshot.ref';

@@ -114,6 +114,12 @@ export class Containerd {
     return run(join(this.binaries, 'ctr'), this.#arguments(args));
   }
 
+  /** Runs a script for sh in its folder, in which `ctr` is its own, with its address and namespace. */
+  sh(script: string): Promise<string> {
+    const ctr = [join(this.binaries, 'ctr'), ...this.#arguments([])].join(' ');
+    return run('sh', ['-ec', `cd ${this.#options.folder}; ctr() { ${ctr} "$@"; }; ${script}`]);
+  }
+
   /** Runs `ctr` and keeps what it printed as a file: layers are no text. */
   async ctrInto(file: string, ...args: readonly string[]): Promise<void> {
     const command = [join(this.binaries, 'ctr'), ...this.#arguments(args)];

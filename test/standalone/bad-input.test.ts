@@ -161,11 +161,6 @@ const cases: readonly Case[] = [
       }),
   ],
   [
-    "a lease's label that is too long",
-    'InvalidArgument',
-    ({ calls }) => calls.unary(here, RPC.createLease, { id: 'x', labels: long }),
-  ],
-  [
     "a snapshot's label that is too long",
     'InvalidArgument',
     ({ client }) => client.snapshotter.prepare(here, 'x', '', longLabels),

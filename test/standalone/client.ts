@@ -22,6 +22,7 @@ const images = services.images.v1;
 const leases = services.leases.v1;
 const containers = services.containers.v1;
 const events = services.events.v1;
+const mounts = services.mounts.v1;
 
 /** The calls of the nouns, as a client makes them. */
 export const RPC = {
@@ -90,6 +91,11 @@ export const RPC = {
     containers.ListContainersRequest,
     containers.ListContainersResponse,
   ),
+  activate: rpc('mounts.v1.Mounts', 'Activate', mounts.ActivateRequest, mounts.ActivateResponse),
+  deactivate: rpc('mounts.v1.Mounts', 'Deactivate', mounts.DeactivateRequest, Empty),
+  activation: rpc('mounts.v1.Mounts', 'Info', mounts.InfoRequest, mounts.InfoResponse),
+  updateActivation: rpc('mounts.v1.Mounts', 'Update', mounts.UpdateRequest, mounts.UpdateResponse),
+  activations: rpc('mounts.v1.Mounts', 'List', mounts.ListRequest, mounts.ListMessage),
   publish: rpc('events.v1.Events', 'Publish', events.PublishRequest, Empty),
   forward: rpc('events.v1.Events', 'Forward', events.ForwardRequest, Empty),
   subscribe: rpc(

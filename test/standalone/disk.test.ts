@@ -34,7 +34,7 @@ interface Populated {
 async function populated(): Promise<Populated> {
   const release = RELEASES.find(({ name }) => name === '2.x');
   if (release === undefined) throw new Error('no containerd 2.x');
-  const alone = await Alone.start(release, COLLECT);
+  const alone = await Alone.start(release, { gc: COLLECT });
   const archive = join(alone.folder, 'image.tar');
   const image = await writeSmallImage(archive);
   await alone.ctr('images', 'import', ...release.localImport, archive);

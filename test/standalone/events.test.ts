@@ -122,3 +122,41 @@ test('our own events are filtered by their fields', async () => {
   });
   expect(heard).toHaveLength(2);
 });
+
+test('events of clients are filtered by their fields too, as far as containerd knows their types', async () => {
+  await using root = await temporaryFolder('alone');
+  await using daemon = await startAlone(root.path);
+  using calls = callsOf(daemon);
+  const { TaskCreate, TaskExit, ContainerUpdate } = containerd.events;
+  const exit = TaskExit.encode({ containerId: 'c', id: 'exec', exitStatus: 7 }).finish();
+  const create = TaskCreate.encode({ containerId: 'd', io: { stdout: '/out', terminal: true } });
+  const update = ContainerUpdate.encode({ id: 'e', snapshotKey: 'key', labels: { 'a.b': 'c' } });
+  const events = [
+    { type_url: 'containerd.events.TaskExit', value: exit },
+    { type_url: 'types.googleapis.com/containerd.events.TaskCreate', value: create.finish() },
+    { type_url: 'containerd.events.ContainerUpdate', value: update.finish() },
+    { type_url: 'containerd.events.TaskExit', value: Buffer.from([0xff]) },
+    { type_url: 'own.TaskExit', value: exit },
+  ];
+  const table: readonly (readonly [filter: string, heard: readonly number[]])[] = [
+    ['event.container_id==c', [0]],
+    ['event.container_id', [0, 1]],
+    ['event.id~=e', [0, 2]],
+    ['event.exit_status', []],
+    ['event.io.stdout=="/out"', [1]],
+    ['event.io.terminal==true', [1]],
+    ['event.io.stdin', []],
+    ['event.rootfs', []],
+    ['event.snapshot_key==key,event.labels.a.b==c', [2]],
+    ['event.labels.constructor', []],
+    ['event.constructor.name', []],
+  ];
+  for (const [filter, expected] of table) {
+    const heard = await heardOf(calls, [filter], async () => {
+      for (const [index, each] of events.entries()) {
+        await calls.unary(here, RPC.publish, { topic: `/n/${index}`, event: each });
+      }
+    });
+    expect([filter, heard.map(({ topic }) => Number(topic.slice(3)))]).toEqual([filter, expected]);
+  }
+});

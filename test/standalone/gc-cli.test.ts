@@ -19,7 +19,7 @@ const ballast = (...args: readonly string[]): Promise<string> =>
 async function ready() {
   const [release] = RELEASES.filter(({ name }) => name === '2.x');
   if (release === undefined) throw new Error('no containerd 2.x');
-  const alone = await Alone.start(release, COLLECT_WHEN_ASKED);
+  const alone = await Alone.start(release, { gc: COLLECT_WHEN_ASKED });
   const archive = join(alone.folder, 'image.tar');
   const image = await writeSmallImage(archive);
   await alone.ctr('images', 'import', ...release.localImport, archive);

@@ -13,7 +13,7 @@ for (const release of RELEASES.filter(({ name }) => name.startsWith('2'))) {
   for (const flags of [['--sync'], []]) {
     const title = `ctr of containerd ${release.name}: images rm ${flags.join(' ')} leaves nothing`;
     test(title, async () => {
-      const alone = await Alone.start(release, COLLECT);
+      const alone = await Alone.start(release, { gc: COLLECT });
       const archive = join(alone.folder, 'image.tar');
       const image = await writeSmallImage(archive);
       const files = (): readonly string[] =>
@@ -39,7 +39,7 @@ for (const release of RELEASES.filter(({ name }) => name.startsWith('2'))) {
 test('nothing is collected while a snapshotter is missing: what its snapshots refer to would go', async () => {
   const [release] = RELEASES.filter(({ name }) => name === '2.x');
   if (release === undefined) throw new Error('no containerd 2.x');
-  const alone = await Alone.start(release, COLLECT_WHEN_ASKED);
+  const alone = await Alone.start(release, { gc: COLLECT_WHEN_ASKED });
   const file = join(alone.folder, 'ballast.toml');
   const config = await readFile(file, 'utf8');
   const collect = 'ctr leases create --id one >&2; ctr leases rm --sync one >&2;';

@@ -92,52 +92,60 @@ for (const release of RELEASES) {
   });
 }
 
-test('ctr 2.x hears of the same events as on containerd', async () => {
-  const [, , release] = RELEASES;
-  if (release === undefined) throw new Error('there is no release 2.x');
-  const alone = await Alone.start(release);
-  const folder = join(alone.folder, 'containerd');
-  await mkdir(folder);
-  const containerd = await plainContainerd(release, folder);
-  const image = await writeSmallImage(join(alone.folder, 'in.tar'));
-  const script = [
-    ['namespaces', 'label', 'marker', 'a=b'],
-    ['images', 'import', ...release.localImport, join(alone.folder, 'in.tar')],
-    ['images', 'label', image.reference, 'a=b'],
-    ['snapshots', 'prepare', 'work', image.chain[1]],
-    ['snapshots', 'commit', 'layer', 'work'],
-    ['snapshots', 'view', 'seen', 'layer'],
-    ['snapshots', 'rm', 'seen'],
-    ['containers', 'create', image.reference, 'first'],
-    ['containers', 'label', 'first', 'a=b'],
-    ['containers', 'rm', 'first'],
-    ['leases', 'create', '--id', 'lease'],
-    ['leases', 'rm', 'lease'],
-    ['images', 'rm', image.reference],
-    ['content', 'rm', image.manifest],
-    ['namespaces', 'rm', 'marker'],
-  ];
-  const ours = alone.beside('events');
-  const address = join(folder, 'containerd.sock');
-  const theirs = new Program(join(containerd.binaries, 'ctr'), ['--address', address, 'events']);
-  const told = async (peer: Alone | typeof containerd, events: Program): Promise<string> => {
-    try {
-      const listens = events.says(/\/namespaces\/create/);
-      let does = false;
-      void listens.then(() => (does = true));
-      for (let n = 0; !does; n++) await peer.ctr('namespaces', 'create', `n${n}`);
-      await peer.ctr('namespaces', 'create', 'marker');
-      for (const command of script) await peer.ctr(...command);
-      await events.says(/marker \/namespaces\/delete/);
-    } finally {
-      await events.stop('SIGKILL');
-    }
-    return events.output
-      .slice(events.output.search(/^.*"name":"marker","labels"/m))
-      .replace(/^.* UTC /gm, '')
-      .replace(/extract-\S+/g, 'extract');
-  };
-  const [one, other] = [await told(alone, ours), await told(containerd, theirs)];
-  expect(one.split('\n')).toEqual(other.split('\n'));
-  expect(one.split('\n').length).toBeGreaterThan(script.length);
-});
+for (const release of RELEASES) {
+  test(`ctr ${release.name} hears of the same events as on containerd`, async () => {
+    const alone = await Alone.start(release);
+    const folder = join(alone.folder, 'containerd');
+    await mkdir(folder);
+    const containerd = await plainContainerd(release, folder);
+    const image = await writeSmallImage(join(alone.folder, 'in.tar'));
+    const script = [
+      ['namespaces', 'label', 'marker', 'a=b'],
+      ['images', 'import', ...release.localImport, join(alone.folder, 'in.tar')],
+      ['images', 'label', image.reference, 'a=b'],
+      ['snapshots', 'prepare', 'work', image.chain[1]],
+      ['snapshots', 'commit', 'layer', 'work'],
+      ['snapshots', 'view', 'seen', 'layer'],
+      ['snapshots', 'rm', 'seen'],
+      ['containers', 'create', image.reference, 'first'],
+      ['containers', 'label', 'first', 'a=b'],
+      ['containers', 'rm', 'first'],
+      ['leases', 'create', '--id', 'lease'],
+      ['leases', 'rm', 'lease'],
+      ['images', 'rm', image.reference],
+      ['content', 'rm', image.manifest],
+      ['namespaces', 'rm', 'marker'],
+    ];
+    const ours = alone.beside('events');
+    const address = join(folder, 'containerd.sock');
+    const theirs = new Program(join(containerd.binaries, 'ctr'), ['--address', address, 'events']);
+    const told = async (peer: Alone | typeof containerd, events: Program): Promise<string> => {
+      try {
+        const listens = events.says(/\/namespaces\/create/);
+        let does = false;
+        void listens.then(() => (does = true));
+        for (let n = 0; !does; n++) await peer.ctr('namespaces', 'create', `n${n}`);
+        await peer.ctr('namespaces', 'create', 'marker');
+        for (const command of script) await peer.ctr(...command);
+        await events.says(/marker \/namespaces\/delete/);
+      } finally {
+        await events.stop('SIGKILL');
+      }
+      return inNewWords(events.output.slice(events.output.search(/^.*"name":"marker","labels"/m)));
+    };
+    const [one, other] = [await told(alone, ours), await told(containerd, theirs)];
+    expect(one.split('\n')).toEqual(other.split('\n'));
+    expect(one.split('\n').length).toBeGreaterThan(script.length);
+  });
+}
+
+/**
+ * Without times and numbers, and as of containerd 2: 1.6 told of a namespace's update in the namespace of the
+ * request, and neither 1.6 nor 1.7 told of content, which their `ctr` cannot decode.
+ */
+const inNewWords = (output: string): string =>
+  output
+    .replace(/^time=.*containerd\.events\.Content.*\n/gm, '')
+    .replace(/^.* UTC /gm, '')
+    .replace(/^test (\/namespaces\/update .*"name":"marker")/gm, 'marker $1')
+    .replace(/extract-\S+/g, 'extract');

@@ -15,6 +15,15 @@ export interface Outcome {
   readonly text: string;
 }
 
+export interface AloneOptions {
+  /** The `[gc]` table. */
+  readonly gc?: string;
+  /** Where its folder is made. */
+  readonly parent?: string;
+  /** With a snapshotter of btrfs, which `parent` must be on. */
+  readonly btrfs?: boolean;
+}
+
 /** A stock `ctr` on the socket of a ballast that serves alone; all goes when the test ends. */
 export class Alone {
   readonly folder: string;
@@ -27,11 +36,11 @@ export class Alone {
     this.#ballast = ballast;
   }
 
-  /** With overlayfs and native. @param gc the `[gc]` table */
-  static async start(release: Release, gc: string = COLLECT_NOTHING): Promise<Alone> {
-    const folder = await mkdtemp(join(tmpdir(), 'alone-'));
+  /** With overlayfs and native. */
+  static async start(release: Release, options: AloneOptions = {}): Promise<Alone> {
+    const folder = await mkdtemp(join(options.parent ?? tmpdir(), 'alone-'));
     onTestFinished(() => rm(folder, { recursive: true, force: true }));
-    await writeFile(join(folder, 'ballast.toml'), configOf(folder, gc));
+    await writeFile(join(folder, 'ballast.toml'), configOf(folder, options));
     await run(join(repository, 'scripts/fetch-containerd'), [release.name]);
     const alone = new Alone(folder, release, launch(folder));
     onTestFinished(async () => {
@@ -85,15 +94,16 @@ const launch = (folder: string): Program =>
     'text',
   ]);
 
-const configOf = (folder: string, gc: string): string => `root = "${folder}/root"
+const configOf = (folder: string, options: AloneOptions): string => `root = "${folder}/root"
 [standalone]
 socket = "${folder}/alone.sock"
 [gc]
-${gc}
+${options.gc ?? COLLECT_NOTHING}
 [snapshotter.overlayfs]
 driver = "overlay"
 [snapshotter.native]
 driver = "native"
+${options.btrfs === true ? '[snapshotter.btrfs]\ndriver = "btrfs"' : ''}
 `;
 
 /** A containerd with its own stores, which collects nothing while a test compares. */
@@ -121,16 +131,22 @@ export async function outcomeOf(printed: Promise<string>): Promise<Outcome> {
   }
 }
 
-/** What a command came to, without times, folders and numbers. Failures say the same in other words. */
-export const shown = ({ ok, text }: Outcome, folder: string): readonly string[] =>
-  ok ? normal(text, folder).split('\n') : ['fails'];
+/**
+ * What a command came to, without times, folders and numbers. Failures say the same in other words.
+ * @param work where it ran
+ */
+export const shown = (
+  { ok, text }: Outcome,
+  folder: string,
+  work: string = folder,
+): readonly string[] =>
+  ok ? normal(text.replaceAll(work, 'WORK').replaceAll(folder, 'FOLDER')).split('\n') : ['fails'];
 
-const normal = (text: string, folder: string): string =>
+const normal = (text: string): string =>
   text
-    .replaceAll(folder, 'FOLDER')
-    .replace(/FOLDER\/\S*?\/snapshots\/\d+/g, 'SNAPSHOT')
-    .replace(/:FOLDER\/\S*?\/snapshots\/\d+/g, ':SNAPSHOT')
+    .replace(/(?:FOLDER|WORK)\/\S*?\/snapshots\/\d+/g, 'SNAPSHOT')
     .replace(/\d{4}-\d\d-\d\d[T ][\d:.]+( \+0000 UTC|Z)?/g, 'TIME')
+    .replace(/subvolid=\d+/g, 'subvolid=N')
     .replace(/Less than a second|About a minute|\d+ (second|minute)s?/g, 'AGE')
     .replace(/[\d.]+ *m?s\b/g, 'DURATION')
     .replace(/[ \t]+/g, ' ')

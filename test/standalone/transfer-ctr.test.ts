@@ -18,7 +18,7 @@ for (const release of RELEASES.filter(({ name }) => name !== '1.6')) {
   const flags = release.name === '1.7' ? ['--local=false'] : [];
 
   test(`ctr of containerd ${release.name} transfers on ballast as on containerd`, async () => {
-    const alone = await Alone.start(release, COLLECT);
+    const alone = await Alone.start(release, { gc: COLLECT });
     const folder = join(alone.folder, 'containerd');
     await mkdir(folder);
     const containerd = await plainContainerd(release, folder);

@@ -163,7 +163,7 @@ test('a client that is gone in the middle leaves nothing behind a collection', a
 test('ctr is killed in the middle of an import: what it had sent goes with its lease', async () => {
   const [release] = RELEASES.slice(-1);
   if (release === undefined) throw new Error('no release');
-  const alone = await Alone.start(release, COLLECT);
+  const alone = await Alone.start(release, { gc: COLLECT });
   const archive = imageOf(randomBytes(4 << 20));
   await writeFile(join(alone.folder, 'half.tar'), archive.subarray(0, 2 << 20));
   await alone.sh('mkfifo pipe end');

@@ -32,8 +32,12 @@ test('introspection names the parts, their capabilities, and why one is not avai
     introspectionService({
       uuid: '5f0c',
       plugins: () => [
-        { ...overlay, error: undefined },
-        { ...native, error: new OpError('FailedPrecondition', 'root is read-only') },
+        { ...overlay, isOfPlatform: true, error: undefined },
+        {
+          ...native,
+          isOfPlatform: true,
+          error: new OpError('FailedPrecondition', 'root is read-only'),
+        },
       ],
     }),
   ]);

@@ -33,6 +33,30 @@ export function envelopeFromWire(envelope: WireEnvelope | null | undefined): Env
 export const eventFromWire = (event: Parameters<typeof anyFromWire>[0]): Any =>
   anyFromWire(event) ?? { typeUrl: '', value: new Uint8Array() };
 
+/** Those of containerd, whose fields filters may ask for; undefined for others, and for damaged ones. */
+export function decodeEvent({ typeUrl, value }: Any): object | undefined {
+  const name = typeUrl.slice(typeUrl.lastIndexOf('/') + 1);
+  try {
+    const decoded = CODECS.get(name)?.decode(value);
+    if (decoded === undefined || !('labels' in decoded)) return decoded;
+    return { ...decoded, labels: new Map(Object.entries(decoded.labels ?? {})) };
+  } catch {
+    return undefined;
+  }
+}
+
+interface Codec {
+  decode(bytes: Uint8Array): object;
+}
+
+const { ImageCreate, ImageUpdate, ImageDelete } = images;
+const CODECS: ReadonlyMap<string, Codec> = new Map<string, Codec>([
+  ...Object.entries(events).map(([name, codec]) => [`containerd.events.${name}`, codec] as const),
+  ...Object.entries({ ImageCreate, ImageUpdate, ImageDelete }).map(
+    ([name, codec]) => [`containerd.services.images.v1.${name}`, codec] as const,
+  ),
+]);
+
 /** As clients of containerd decode it, by the name of its type. */
 function encoded(event: OwnEvent): Any {
   switch (event.type) {

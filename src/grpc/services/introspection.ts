@@ -15,6 +15,8 @@ export interface PluginInfo {
   /** As `io.containerd.snapshotter.v1`. */
   readonly type: string;
   readonly id: string;
+  /** Whether what it does depends on the platform, as `ctr` shows it: trees do, blobs do not. */
+  readonly isOfPlatform: boolean;
   readonly capabilities: readonly string[];
   /** Facts for other programs, as `root`. */
   readonly exports: Labels;
@@ -59,11 +61,11 @@ export function introspectionService({ uuid, plugins }: IntrospectionOptions): S
 }
 
 function pluginToWire(plugin: PluginInfo): containerd.services.introspection.v1.Plugin.$Properties {
-  const { type, id, capabilities, exports, error } = plugin;
+  const { type, id, isOfPlatform, capabilities, exports, error } = plugin;
   return {
     type,
     id,
-    platforms: [{ os: 'linux', architecture: goArchitecture() }],
+    platforms: isOfPlatform ? [{ os: 'linux', architecture: goArchitecture() }] : [],
     capabilities: [...capabilities],
     exports: labelsToWire(exports),
     initErr:

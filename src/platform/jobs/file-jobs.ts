@@ -11,6 +11,7 @@ import { canceled, makeCancelFlag, raise, type CancelFlag } from './cancellation
 import { Grouped, GroupedByName, type Outcome } from './grouped.ts';
 import { IngestFiles } from './ingest-files.ts';
 import { Lane, LanesByName } from './lane.ts';
+import { ThreadedMountJobs } from './mounts/mount-jobs.ts';
 import { packBlobs } from './pack-blobs.ts';
 import { decodeError, type EncodedError, type JobMap, type JobName } from './protocol.ts';
 import { ThreadedSubvolumeJobs } from './subvolumes/subvolume-jobs.ts';
@@ -69,6 +70,10 @@ class ThreadedFileJobs implements FileJobs {
   readonly subvolumes = new ThreadedSubvolumeJobs({
     onThread: (name, input) => this.#onThread(name, input),
     cancelable: (signal, start) => this.#runCancelable(signal, start),
+    tracked: (work) => this.#track(work),
+  });
+  readonly mounts = new ThreadedMountJobs({
+    onThread: (name, input) => this.#onThread(name, input),
     tracked: (work) => this.#track(work),
   });
   readonly #atWork = new Set<Promise<unknown>>();

@@ -1,10 +1,12 @@
 import { OpError, SyncFailure, type ErrorCode } from '../../base/errors.ts';
 import type { Algorithm } from '../../base/digest.ts';
 import type {
+  DirectoryBeneath,
   DirectoryOfSubvolumes,
   DirectoryToMake,
   HexDigests,
   MeasuredSubvolume,
+  MountToMake,
   PartRule,
   SubvolumeLimit,
   SubvolumeSize,
@@ -46,6 +48,10 @@ export interface JobMap {
   removeSubvolumes: { in: { paths: readonly string[]; cancel: CancelFlag }; out: void };
   listSubvolumes: { in: string; out: readonly DirectoryOfSubvolumes[] };
   enableQuotas: { in: string; out: void };
+  makeMount: { in: { folder: string; mount: MountToMake; point: string }; out: void };
+  listMounts: { in: string; out: ReadonlySet<string> };
+  takeDownMounts: { in: string; out: void };
+  makeDirectoryBeneath: { in: DirectoryBeneath; out: void };
   openFile: { in: { path: string; algorithms: readonly Algorithm[] }; out: OpenedFile };
   appendToFile: { in: { id: number; data: Uint8Array }; out: HexDigests };
   truncateFile: { in: { id: number }; out: HexDigests };

@@ -13,6 +13,8 @@ import { copyTree } from './copy-tree.ts';
 import { makeAllDirectories } from './make-directories.ts';
 import { measureParts } from './measure-parts.ts';
 import { measureTree } from './measure-tree.ts';
+import { makeDirectoryBeneath } from './mounts/make-directory-beneath.ts';
+import { listMounts, makeMount, takeDownMounts } from './mounts/make-mount.ts';
 import { placeBlobs } from './place-blobs.ts';
 import {
   decodeError,
@@ -75,6 +77,14 @@ function run({ name, input }: JobRequest): Output | Promise<Output> {
       return listSubvolumes(input);
     case 'enableQuotas':
       return enableQuotas(input);
+    case 'makeMount':
+      return makeMount(input);
+    case 'listMounts':
+      return listMounts(input);
+    case 'takeDownMounts':
+      return takeDownMounts(input);
+    case 'makeDirectoryBeneath':
+      return makeDirectoryBeneath(input);
     case 'openFile':
       return openFile(input.path, input.algorithms);
     case 'appendToFile':

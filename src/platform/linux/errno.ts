@@ -10,6 +10,7 @@ export const ERRNO = {
   ENXIO: 6,
   EAGAIN: 11,
   EACCES: 13,
+  ENOTBLK: 15,
   EBUSY: 16,
   EEXIST: 17,
   EXDEV: 18,

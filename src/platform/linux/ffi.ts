@@ -57,6 +57,8 @@ export interface Libc {
   llistxattr(path: Bytes, data: Bytes, length: number): number;
   lgetxattr(path: Bytes, name: Bytes, data: Bytes, length: number): number;
   lsetxattr(path: Bytes, name: Bytes, data: Bytes, length: number): number;
+  mount(source: Bytes, target: Bytes, type: Bytes, flags: number, data: Bytes): number;
+  umount2(target: Bytes, flags: number): number;
   fsopen(type: Bytes, flags: number): number;
   fsconfig(fd: number, command: number, key: Bytes | null, value: Bytes | null): number;
   fsmount(fd: number, flags: number, attributes: number): number;
@@ -147,6 +149,8 @@ function bind(koffi: typeof Koffi): Libc {
     llistxattr: c.func('intptr_t llistxattr(void*, void*, size_t)'),
     lgetxattr: c.func('intptr_t lgetxattr(void*, void*, void*, size_t)'),
     lsetxattr: (path, name, data, length) => lset(path, name, data, length, 0),
+    mount: c.func('int mount(void*, void*, void*, ulong, void*)'),
+    umount2: c.func('int umount2(void*, int)'),
     fsopen: (type, flags) => fsopen(SYS.fsopen, type, flags),
     fsconfig: (fd, command, key, value) => fsconfig(SYS.fsconfig, fd, command, key, value, 0),
     fsmount: (fd, flags, attributes) => fsmount(SYS.fsmount, fd, flags, attributes),

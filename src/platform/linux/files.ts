@@ -24,6 +24,8 @@ const AT_NO_AUTOMOUNT = 0x800;
 const AT_EMPTY_PATH = 0x1000;
 /** Fails with EXDEV at a mount point, bind mounts of the same file system included. openat2(2) */
 const RESOLVE_NO_XDEV = 0x01;
+/** No way out of the directory it begins in, by links or `..`. openat2(2) */
+const RESOLVE_BENEATH = 0x08;
 const SYNC_FILE_RANGE_WRITE = 2;
 const SEEK_SET = 0;
 const SEEK_DATA = 3;
@@ -93,6 +95,18 @@ export function openChildDirectory(dirfd: number, name: Bytes): number {
     const errno = libc().errno();
     if (errno === ERRNO.EPERM && how !== CHILD_DIRECTORY) how = CHILD_DIRECTORY;
     else if (errno !== ERRNO.EAGAIN && errno !== ERRNO.EINTR) throw new SystemError(errno, 'open');
+  }
+}
+
+const BENEATH = openHow(O.PATH | O.DIRECTORY | O.CLOEXEC, RESOLVE_BENEATH);
+
+/** Opens a directory for its entries, never one outside of `dirfd`, wherever links lead (EXDEV). */
+export function openBeneath(dirfd: number, path: Bytes): number {
+  for (;;) {
+    const fd = libc().openat2(dirfd, path, BENEATH);
+    if (fd >= 0) return fd;
+    const errno = libc().errno();
+    if (errno !== ERRNO.EAGAIN && errno !== ERRNO.EINTR) throw new SystemError(errno, 'open');
   }
 }
 

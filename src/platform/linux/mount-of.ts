@@ -29,6 +29,14 @@ export function mountOf(path: string): MountOf {
   throw new OpError('FailedPrecondition', `${path}: its mount is not in /proc/self/mountinfo`);
 }
 
+/** Where something is mounted below the folder, in the order in which it was. */
+export function mountPointsBelow(folder: string): readonly string[] {
+  return readFileSync('/proc/self/mountinfo', 'utf8')
+    .split('\n')
+    .map((line) => unescape(line.split(' ')[4] ?? ''))
+    .filter((point) => point.startsWith(`${folder}/`));
+}
+
 function mountIdOf(path: string): string {
   const fd = open(path, O.PATH);
   try {

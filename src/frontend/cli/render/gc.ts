@@ -85,6 +85,7 @@ const NOUNS: ReadonlyMap<string, string> = new Map([
   ['leases', 'lease'],
   ['containers', 'container'],
   ['ingests', 'ingest'],
+  ['mounts', 'activation'],
 ]);
 
 const nodeText = ({ type, key }: Node): string =>
