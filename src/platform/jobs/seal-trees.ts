@@ -34,20 +34,22 @@ export function sealTrees({ paths, fileSystem }: SealRequest): readonly Sealed[]
 
 /** @returns false when the file system has to be flushed after all */
 function syncApart(paths: readonly string[], fileSystem: string): boolean {
+  const filled: string[] = [];
   let left = APART_INODES_MAX;
   for (const path of paths) {
-    left -= inodesOf(path) ?? Infinity;
-    if (left < 0) return false;
+    const inodes = inodesOf(path);
+    if (inodes === undefined || inodes > left) return false;
+    left -= inodes;
+    if (inodes > 0) filled.push(path);
   }
   const allowance = { files: APART_FILES_MAX };
-  return paths.every((path) => inodesOf(path) === 0 || syncTree(path, fileSystem, allowance));
+  return filled.every((path) => syncTree(path, fileSystem, allowance));
 }
 
 /** 0 where it can't be measured, which is told later; undefined for more than may be synced one by one. */
 function inodesOf(path: string): number | undefined {
   try {
-    const size = measureTree(path, never, { ...BUDGET, entries: APART_INODES_MAX });
-    return size === undefined ? undefined : size.inodes;
+    return measureTree(path, never, { ...BUDGET, entries: APART_INODES_MAX })?.inodes;
   } catch {
     return 0;
   }
