@@ -31,9 +31,9 @@ export interface Waiting {
   readonly p99Us: number;
 }
 
-const row = (...cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
-const verdict = (met: boolean): string => (met ? 'met' : '**missed**');
-const number = (value: number): string =>
+export const row = (...cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
+export const verdict = (met: boolean): string => (met ? 'met' : '**missed**');
+export const number = (value: number): string =>
   value >= 100 ? String(Math.round(value)) : String(Number(value.toPrecision(3)));
 
 function find(table: readonly Measured[], work: string, figure: string): Measured | undefined {
@@ -163,14 +163,18 @@ function growthRows(table: readonly Measured[]): readonly string[] {
   ];
 }
 
-/** Puts the tables between the markers that the document has for this snapshotter. */
+/** Puts the tables where the document has its markers for this snapshotter. */
 export function insertTables(document: string, results: Results): string {
-  const { snapshotter } = results;
-  const [begin, end] = [`<!-- begin ${snapshotter} -->`, `<!-- end ${snapshotter} -->`];
+  const rounds = `Medians over ${results.rounds} interleaved rounds.`;
+  return insertBetween(document, results.snapshotter, `${rounds}\n\n${markdown(results)}`);
+}
+
+/** Puts a text between the document's markers of that name, in the place of what is there. */
+export function insertBetween(document: string, name: string, text: string): string {
+  const [begin, end] = [`<!-- begin ${name} -->`, `<!-- end ${name} -->`];
   const from = document.indexOf(begin);
   const to = document.indexOf(end);
   if (from < 0 || to < from)
     throw new Error(`docs/performance.md lacks the markers ${begin} and ${end}`);
-  const rounds = `Medians over ${results.rounds} interleaved rounds.`;
-  return `${document.slice(0, from + begin.length)}\n${rounds}\n\n${markdown(results)}\n${document.slice(to)}`;
+  return `${document.slice(0, from + begin.length)}\n${text}\n${document.slice(to)}`;
 }

@@ -1,5 +1,5 @@
 import type { Clock } from '../base/clock.ts';
-import { background, type RequestContext } from '../base/context.ts';
+import type { RequestContext } from '../base/context.ts';
 import { parseDigest, type Digest } from '../base/digest.ts';
 import { alreadyExists, isOpError, notFound, OpError, quote } from '../base/errors.ts';
 import { updateLabels } from '../base/fieldpaths.ts';
@@ -32,7 +32,7 @@ interface Backend extends ContentStore {
   refs(): Iterable<string>;
   findIngest(ref: string): (Status & { readonly hasWriter: boolean }) | undefined;
   anyIngestBelow(prefix: string): boolean;
-  delete(ctx: RequestContext, digest: Digest, isWanted?: () => boolean): Promise<void>;
+  deleteAll(digests: readonly Digest[], isWanted: (digest: Digest) => boolean): Promise<void>;
 }
 
 interface Dependencies {
@@ -305,18 +305,15 @@ export class NamespacedContentStore implements ContentStore, Collectible {
     while (this.#unseen.size > 0) {
       const some = [...this.#unseen.keys().take(DELETES_AT_ONCE)];
       for (const digest of some) this.#unseen.delete(digest);
-      // Those of one turn share a record.
-      const isWanted = (digest: Digest): boolean => this.#uses.has(digest) || this.#isSeen(digest);
-      await Promise.all(
-        some.map(async (digest) => {
-          try {
-            await this.#backend.delete(background, digest, () => isWanted(digest));
-          } catch (error) {
-            this.#unseen.add(digest);
-            throw error;
-          }
-        }),
-      );
+      try {
+        await this.#backend.deleteAll(
+          some,
+          (digest) => this.#uses.has(digest) || this.#isSeen(digest),
+        );
+      } catch (error) {
+        for (const digest of some) this.#unseen.add(digest);
+        throw error;
+      }
     }
     await this.#ingests.forgetGone();
   }

@@ -9,7 +9,7 @@ import { SweepOrder } from './sweep-order.ts';
 const SLICE_MS = 2;
 /** Steps between two looks at the time; one takes some microseconds. */
 const STEPS_PER_LOOK = 16;
-/** So many nodes are removed in one turn, and in one batch. */
+/** So many nodes are removed in one batch at most, which is one turn: a slice ends it earlier. */
 const NODES_PER_BATCH = 256;
 
 /** What a run came to. */
@@ -17,6 +17,8 @@ export interface RunResult {
   readonly removed: number;
   /** How long the run had the event loop, all its slices together, in milliseconds. */
   readonly busyMs: number;
+  /** The longest of its slices, in milliseconds. */
+  readonly longestMs: number;
   /** When the next root ends being one, in nanoseconds since the epoch. */
   readonly nextExpiry: bigint | undefined;
 }
@@ -41,6 +43,7 @@ export class Collector implements Graph {
   readonly #holds = new Map<string, { readonly node: Node; count: number }>();
   #marker: Marker | undefined;
   #busyMs = 0;
+  #longestMs = 0;
 
   constructor(dependencies: CollectorDependencies) {
     this.#dependencies = dependencies;
@@ -88,6 +91,7 @@ export class Collector implements Graph {
     const marker = new Marker(this, this.#dependencies.clock.now());
     this.#marker = marker;
     this.#busyMs = 0;
+    this.#longestMs = 0;
     let removed: number;
     try {
       for (const { node } of this.#holds.values()) marker.touch(node);
@@ -97,7 +101,12 @@ export class Collector implements Graph {
       this.#marker = undefined;
     }
     for (const collectible of this.#collectibles.values()) await collectible.swept?.();
-    return { removed, busyMs: this.#busyMs, nextExpiry: marker.nextExpiry };
+    return {
+      removed,
+      busyMs: this.#busyMs,
+      longestMs: this.#longestMs,
+      nextExpiry: marker.nextExpiry,
+    };
   }
 
   /** Marks until nothing waits; when it resolves, no other has had a turn since. */
@@ -118,66 +127,96 @@ export class Collector implements Graph {
 
   /** @param step false when there is nothing left to do */
   async #inSlices(step: () => boolean): Promise<void> {
-    for (;;) {
-      const start = performance.now();
-      let more = true;
-      while (more && performance.now() - start < SLICE_MS) {
-        for (let n = 0; more && n < STEPS_PER_LOOK; n++) more = step();
-      }
-      this.#busyMs += performance.now() - start;
-      if (!more) return;
-      await nextTurn();
+    while (this.#takeSlice(step)) await nextTurn();
+  }
+
+  #takeSlice(step: () => boolean): boolean {
+    using slice = this.#slice();
+    let more = true;
+    while (more && !slice.isOver()) {
+      for (let n = 0; more && n < STEPS_PER_LOOK; n++) more = step();
     }
+    return more;
   }
 
   /** @returns how many have gone; what a request is at work on stays for the next run */
   async #sweep(marker: Marker): Promise<number> {
+    const left = await this.#unreachable(marker);
+    let removed = 0;
+    for (let at = 0; at < left.length;) {
+      await this.#finish(marker);
+      const { end, gone } = await this.#remove(marker, left, at);
+      removed += gone;
+      at = end;
+    }
+    return removed;
+  }
+
+  /** In the order in which they are to go. */
+  async #unreachable(marker: Marker): Promise<readonly Node[]> {
     const order = new SweepOrder({
       nodes: () => this.nodes(),
       isMarked: (node) => marker.isMarked(node),
       referencesOf: (node) => marker.referencesOf(node),
     });
     await this.#inSlices(() => order.step());
-    const left = order.result;
-    let removed = 0;
-    for (let at = 0; at < left.length; at += NODES_PER_BATCH) {
-      await this.#finish(marker);
-      removed += await this.#remove(marker, left.slice(at, at + NODES_PER_BATCH));
-    }
-    return removed;
+    return order.result;
   }
 
-  /** @returns how many have gone */
-  async #remove(marker: Marker, batch: readonly Node[]): Promise<number> {
-    const start = performance.now();
+  /**
+   * Removes the nodes from `at` on, as many as a slice and a record hold.
+   * @param most so many
+   * @returns where the next batch begins, and how many have gone
+   */
+  async #remove(
+    marker: Marker,
+    nodes: readonly Node[],
+    at: number,
+    most = NODES_PER_BATCH,
+  ): Promise<{ readonly end: number; readonly gone: number }> {
+    let end = at;
     let gone: Discarded[] = [];
     const written = this.#dependencies.metadata.update(
       (tx) => {
+        using slice = this.#slice();
         // On a full disk the change is taken back and made once more, in a later turn.
-        gone = [];
+        [end, gone] = [at, []];
         this.#requireCurrent(marker);
         while (!marker.isDone) marker.step();
-        for (const node of batch) {
+        for (const node of nodes.slice(at, at + most)) {
+          end++;
           if (marker.isMarked(node)) continue;
           const { type, namespace, key } = node;
           const discarded = this.#collectibles.get(type)?.discard(tx, namespace, key);
           if (discarded !== undefined) gone.push(discarded);
+          if (slice.isOver()) break;
         }
       },
       { frees: true },
     );
-    this.#busyMs += performance.now() - start;
     try {
       await written;
     } catch (error) {
-      // More than a record holds: leases with thousands of resources, each of them a removal.
-      if (batch.length === 1 || !isOpError(error, 'ResourceExhausted')) throw error;
-      const half = batch.length >> 1;
-      const first = await this.#remove(marker, batch.slice(0, half));
-      return first + (await this.#remove(marker, batch.slice(half)));
+      // More than a record holds, of names that are kilobytes long.
+      const tried = end - at;
+      if (tried <= 1 || !isOpError(error, 'ResourceExhausted')) throw error;
+      return this.#remove(marker, nodes, at, tried >> 1);
     }
     await Promise.all(gone.map(async (discarded) => discarded()));
-    return gone.length;
+    return { end, gone: gone.length };
+  }
+
+  /** The run has the event loop from now on until this is disposed. */
+  #slice(): Disposable & { isOver(): boolean } {
+    const start = performance.now();
+    return {
+      isOver: () => performance.now() - start >= SLICE_MS,
+      [Symbol.dispose]: () => {
+        const ms = performance.now() - start;
+        this.#busyMs += ms;
+        this.#longestMs = Math.max(this.#longestMs, ms);
+      },
+    };
   }
 }
 

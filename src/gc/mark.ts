@@ -17,30 +17,41 @@ interface Visit {
   readonly flat: boolean;
 }
 
-/** What a node refers to, where that is too much for one step: thousands, by a lease. */
+/** What a node refers to, of which thousands are too much for one step. */
 interface Rest {
-  readonly nodes: readonly Node[];
+  readonly nodes: Iterator<Node>;
   readonly flat: boolean;
-  at: number;
 }
 
 const NODES_PER_STEP = 32;
 
-/** By type and namespace: large sets, and new strings for each node, would take their time at once. */
+/** So many sets hold the keys of one type and namespace. */
+const PARTS = 256;
+
+/**
+ * By type, namespace and a part of the keys: a large set takes many milliseconds at once when it grows,
+ * and a new string for each node would take its time.
+ */
 export class NodeSet {
-  readonly #keys = new Map<string, Map<string, Set<string>>>();
+  readonly #parts = new Map<string, Map<string, Set<string>[]>>();
 
   has({ type, namespace, key }: Node): boolean {
-    return this.#keys.get(type)?.get(namespace)?.has(key) === true;
+    return this.#parts.get(type)?.get(namespace)?.[partOf(key)]?.has(key) === true;
   }
 
   add({ type, namespace, key }: Node): void {
-    const namespaces = this.#keys.get(type) ?? new Map<string, Set<string>>();
-    this.#keys.set(type, namespaces);
-    const keys = namespaces.get(namespace);
-    if (keys === undefined) namespaces.set(namespace, new Set([key]));
-    else keys.add(key);
+    const namespaces = this.#parts.get(type) ?? new Map<string, Set<string>[]>();
+    this.#parts.set(type, namespaces);
+    const parts = namespaces.get(namespace) ?? [];
+    namespaces.set(namespace, parts);
+    (parts[partOf(key)] ??= new Set()).add(key);
   }
+}
+
+function partOf(key: string): number {
+  let hash = 0;
+  for (let at = 0; at < key.length; at++) hash = (hash * 31 + key.charCodeAt(at)) | 0;
+  return (hash ^ (hash >>> 16)) & (PARTS - 1);
 }
 
 /**
@@ -103,13 +114,22 @@ export class Marker {
     this.#waiting.push({ node, flat: false });
   }
 
-  /** All that a node leads to at this moment; undefined when it is not there. */
-  referencesOf(node: Node): readonly Node[] | undefined {
+  /** All that a node leads to, as it is when it is taken; undefined when the node is not there. */
+  referencesOf(node: Node): Iterable<Node> | undefined {
     const vertex = this.#graph.find(node);
-    if (vertex === undefined) return undefined;
-    const found = [...vertex.refersTo, ...(this.#backReferences.get(idOf(node)) ?? [])];
-    if (!mayRefer(node)) return found;
-    return [...found, ...this.#byLabels(node, vertex.labels)];
+    return vertex && this.#references(node, vertex);
+  }
+
+  *#references(node: Node, { labels, refersTo }: Vertex): Iterable<Node> {
+    yield* refersTo;
+    yield* this.#referringTo(node);
+    if (mayRefer(node)) yield* this.#byLabels(node, labels);
+  }
+
+  /** Those whose own labels say that the node refers to them. */
+  #referringTo(node: Node): readonly Node[] {
+    if (this.#backReferences.size === 0) return [];
+    return this.#backReferences.get(idOf(node)) ?? [];
   }
 
   /** Once for each node: is it a root, and who refers to it by a label of its own? */
@@ -155,27 +175,28 @@ export class Marker {
 
   #takeFromRest(): void {
     const rest = this.#rests.at(-1);
-    if (rest === undefined) return;
-    const end = rest.at + NODES_PER_STEP;
-    for (const to of rest.nodes.slice(rest.at, end)) this.#mark(to, rest.flat);
-    rest.at = end;
-    if (end >= rest.nodes.length) this.#rests.pop();
+    if (rest !== undefined && !this.#take(rest)) this.#rests.pop();
+  }
+
+  /** @returns false when there are no more */
+  #take({ nodes, flat }: Rest): boolean {
+    for (let taken = 0; taken < NODES_PER_STEP; taken++) {
+      const next = nodes.next();
+      if (next.done === true) return false;
+      this.#mark(next.value, flat);
+    }
+    return true;
   }
 
   #visit({ node, flat }: Visit): void {
-    if (!flat && this.#backReferences.size > 0) {
-      for (const from of this.#backReferences.get(idOf(node)) ?? []) this.#mark(from, false);
-    }
+    if (!flat) for (const from of this.#referringTo(node)) this.#mark(from, false);
     const vertex = this.#graph.find(node);
     // A reference to what is not there is no error.
     if (vertex === undefined) return;
     const { labels, refersTo } = vertex;
     const flatFrom = node.type === 'leases' ? isFlat(labels) : flat;
-    if (refersTo.length > NODES_PER_STEP) {
-      this.#rests.push({ nodes: refersTo, flat: flatFrom, at: 0 });
-    } else {
-      for (const to of refersTo) this.#mark(to, flatFrom);
-    }
+    const rest = { nodes: refersTo[Symbol.iterator](), flat: flatFrom };
+    if (this.#take(rest)) this.#rests.push(rest);
     if (flat || !mayRefer(node)) return;
     for (const to of this.#byLabels(node, labels)) this.#mark(to, false);
   }

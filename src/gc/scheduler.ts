@@ -174,8 +174,8 @@ export class Scheduler implements GcNotes, GcRuns, AsyncDisposable {
     clearTimeout(this.#expiry?.timer);
     this.#expiry = undefined;
     try {
-      const { removed, busyMs, nextExpiry } = await collector.run();
-      log.debug({ removed, busyMs }, 'collected');
+      const { removed, busyMs, longestMs, nextExpiry } = await collector.run();
+      log.debug({ removed, busyMs, longestMs }, 'collected');
       this.#busyMs += busyMs;
       this.#runs++;
       if (nextExpiry !== undefined) this.#expect(nextExpiry);
