@@ -1,4 +1,5 @@
 import {
+  CONTAINERD_GOALS,
   goalsFor,
   GROWTH_LOSS_MAX,
   IDLE_MB_MAX,
@@ -49,21 +50,7 @@ export function markdown(results: Results): string {
     ['slow', 'On a disk that syncs in 1 ms'],
     ['memory', `On ${fileSystem} in memory`],
   ] as const) {
-    lines.push(
-      `### ${title}`,
-      '',
-      row(
-        '',
-        'ours',
-        'reference',
-        'ratio',
-        'goal',
-        '',
-        'p99 µs, ours · reference',
-        'CPU µs per call',
-      ),
-    );
-    lines.push(row('---', '---:', '---:', '---:', '---:', '---', '---:', '---:'));
+    lines.push(`### ${title}`, '', ...headOf('reference'));
     for (const goal of goalsFor(snapshotter)) lines.push(goalRow(results.full[disk], goal, disk));
     if (disk === 'slow')
       for (const goal of metadataGoalsFor(snapshotter))
@@ -98,6 +85,27 @@ export function markdown(results: Results): string {
   for (const { during, server, opsPerSecond, p50Us, p99Us } of results.waiting) {
     const who = server === 'ours' ? 'ours' : 'reference';
     lines.push(row(during, who, number(opsPerSecond), number(p50Us), number(p99Us)));
+  }
+  return lines.join('\n');
+}
+
+const headOf = (peer: string): readonly string[] => [
+  row('', 'ours', peer, 'ratio', 'goal', '', `p99 µs, ours · ${peer}`, 'CPU µs per call'),
+  row('---', '---:', '---:', '---:', '---:', '---', '---:', '---:'),
+];
+
+/** The tables of the standalone socket beside a whole containerd. */
+export function markdownBesideContainerd(
+  rounds: number,
+  tables: Readonly<Record<Disk, readonly Measured[]>>,
+): string {
+  const lines = [`Medians over ${rounds} interleaved rounds.`];
+  for (const [disk, title] of [
+    ['slow', 'On a disk that syncs in 1 ms'],
+    ['memory', 'On ext4 in memory'],
+  ] as const) {
+    lines.push('', `### ${title}`, '', ...headOf('containerd'));
+    for (const goal of CONTAINERD_GOALS) lines.push(goalRow(tables[disk], goal, disk));
   }
   return lines.join('\n');
 }

@@ -162,7 +162,10 @@ export class LocalContentStore implements ContentStore {
    * gone when it resolves. Who wants to write one of them anew waits.
    * @param isWanted asked in the turn in which a blob would go: then it stays
    */
-  async deleteAll(digests: readonly Digest[], isWanted: (digest: Digest) => boolean): Promise<void> {
+  async deleteAll(
+    digests: readonly Digest[],
+    isWanted: (digest: Digest) => boolean,
+  ): Promise<void> {
     await this.#recovered;
     const { metadata, jobs, warn } = this.#dependencies;
     await this.#digestLocks.with(digests, async () => {

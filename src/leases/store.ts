@@ -194,8 +194,8 @@ interface LeaseName {
 
 const PREFIX = 'leased/';
 
-/** So many records go in one batch: less than a millisecond, and far less than a batch can hold. */
-const RECORDS_PER_BATCH = 1000;
+/** A batch deletes records until their keys have this length: less than a millisecond's work. */
+const KEYS_LENGTH = 1 << 16;
 
 /** What every lease keeps. Ids are arbitrary text: a key carries all parts as JSON. */
 class LeaseResources {
@@ -255,7 +255,7 @@ class LeaseResources {
     const kept = this.#byLease.get(own);
     if (kept === undefined) return;
     this.#byLease.delete(own);
-    const now = [...kept.entries().take(RECORDS_PER_BATCH)];
+    const now = beginningOf(kept);
     for (const [key] of now) {
       kept.delete(key);
       tx.delete(key);
@@ -272,14 +272,14 @@ class LeaseResources {
   async forgetGone(name: LeaseName): Promise<void> {
     const own = nameOf(name);
     for (let left = this.#gone.get(own); left !== undefined; left = this.#gone.get(own)) {
-      const some = [...left.keys().take(RECORDS_PER_BATCH)];
+      const some = beginningOf(left);
       await this.#metadata.update(
         (tx) => {
-          for (const key of some) tx.delete(key);
+          for (const [key] of some) tx.delete(key);
         },
         { frees: true },
       );
-      for (const key of some) left.delete(key);
+      for (const [key] of some) left.delete(key);
       if (left.size === 0) this.#gone.delete(own);
     }
   }
@@ -298,6 +298,20 @@ class LeaseResources {
     if (kept?.size === 0) this.#byLease.delete(nameOf(name));
     return was;
   }
+}
+
+/** As much as goes in one batch. */
+function beginningOf(
+  kept: ReadonlyMap<string, Resource>,
+): readonly (readonly [string, Resource])[] {
+  const some: (readonly [string, Resource])[] = [];
+  let length = 0;
+  for (const each of kept) {
+    some.push(each);
+    length += each[0].length;
+    if (length >= KEYS_LENGTH) break;
+  }
+  return some;
 }
 
 const nameOf = ({ namespace, lease }: LeaseName): string => `${namespace}/${lease}`;
