@@ -17,7 +17,7 @@ const JOBS_AHEAD = 16;
 /** One thread that runs jobs in the order given; it starts at once. */
 export class Thread<Map extends Jobs<Map> = JobMap> {
   readonly #pool: Piscina;
-  /** Resolves when it has begun to run, or failed to: then its jobs fail. */
+  /** Resolves when it has loaded its code, which it tells by a first message, or failed to: then its jobs fail. */
   readonly started: Promise<void>;
 
   /** `entry`: the bundled file that exports `runJob`. */
@@ -34,7 +34,7 @@ export class Thread<Map extends Jobs<Map> = JobMap> {
     });
     this.started = new Promise((resolve) => {
       for (const thread of this.#pool.threads)
-        for (const event of ['online', 'error', 'exit']) thread.once(event, () => resolve());
+        for (const event of ['message', 'error', 'exit']) thread.once(event, () => resolve());
     });
   }
 
