@@ -103,7 +103,8 @@ async function writeBlob(maker: Maker, what: string, labels: Labels): Promise<Di
     expected,
   });
   await writer.write(0, bytes);
-  return writer.commit(labels);
+  // Awaited: the writer must not be left before.
+  return await writer.commit(labels);
 }
 
 /** @throws Error when there are more or fewer than these */
