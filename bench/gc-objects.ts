@@ -47,12 +47,20 @@ export const snapshotsOf = (objects: number): { readonly all: number; readonly k
  * not collect meanwhile.
  * @param objects a multiple of two groups
  */
-export async function makeObjects(maker: Maker, objects: number, clients: number): Promise<void> {
+export async function makeObjects(
+  maker: Maker,
+  objects: number,
+  clients: number,
+  signal: AbortSignal = background.signal,
+): Promise<void> {
   await maker.createLease(ctx, GARBAGE);
   const groups = objects / OBJECTS_PER_GROUP;
   let next = 0;
   const client = async (): Promise<void> => {
-    while (next < groups) await makeGroup(maker, next++);
+    while (next < groups) {
+      signal.throwIfAborted();
+      await makeGroup(maker, next++);
+    }
   };
   await Promise.all(Array.from({ length: clients }, client));
 }
