@@ -4,7 +4,7 @@ import { notFound, OpError, quote } from '../base/errors.ts';
 import { updateLabels } from '../base/fieldpaths.ts';
 import { adaptContainer, compileFilters } from '../base/filters.ts';
 import { checkIdentifier, requireNamespace } from '../base/identifiers.ts';
-import { checkLabels, withoutEmptyLabels } from '../base/labels.ts';
+import { checkLabels, labelsFromPairs, withoutEmptyLabels } from '../base/labels.ts';
 import type { Any, EventPublisher } from '../events/event.ts';
 import type { Collectible, GcNotes, Node, Vertex } from '../gc/collectible.ts';
 import type { MetadataStore } from '../metadata/metadata.ts';
@@ -260,7 +260,7 @@ function fromRecord(record: ContainerRecord, id: string): Container {
   const { options } = runtime;
   return {
     id,
-    labels: new Map(record.labels),
+    labels: labelsFromPairs(record.labels),
     image,
     runtime: {
       name: runtime.name,

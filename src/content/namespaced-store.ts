@@ -5,7 +5,7 @@ import { alreadyExists, isOpError, notFound, OpError, quote } from '../base/erro
 import { updateLabels } from '../base/fieldpaths.ts';
 import { adaptContent, adaptStatus, compileFilters } from '../base/filters.ts';
 import { requireNamespace } from '../base/identifiers.ts';
-import { checkLabels, withoutEmptyLabels, type Labels } from '../base/labels.ts';
+import { checkLabels, labelsFromPairs, withoutEmptyLabels, type Labels } from '../base/labels.ts';
 import type { EventPublisher } from '../events/event.ts';
 import type { Collectible, Discarded, GcNotes, Node, Vertex } from '../gc/collectible.ts';
 import type { LeaseBook } from '../leases/lease.ts';
@@ -111,7 +111,7 @@ export class NamespacedContentStore implements ContentStore, Collectible {
           digest: parseDigest(name),
           createdAt: BigInt(record.created),
           updatedAt: BigInt(record.updated),
-          labels: new Map(record.labels),
+          labels: labelsFromPairs(record.labels),
         };
       },
     });

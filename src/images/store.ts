@@ -5,7 +5,7 @@ import { notFound, OpError, quote } from '../base/errors.ts';
 import { updateLabels } from '../base/fieldpaths.ts';
 import { adaptImage, compileFilters } from '../base/filters.ts';
 import { requireNamespace } from '../base/identifiers.ts';
-import { checkLabels, withoutEmptyLabels } from '../base/labels.ts';
+import { checkLabels, labelsFromPairs, withoutEmptyLabels } from '../base/labels.ts';
 import type { EventPublisher } from '../events/event.ts';
 import {
   EXPIRE_LABEL,
@@ -223,9 +223,9 @@ function fromRecord(record: ImageRecord, name: string): Image {
       mediaType,
       digest: parseDigest(digest),
       size,
-      annotations: new Map(annotations),
+      annotations: labelsFromPairs(annotations),
     },
-    labels: new Map(labels),
+    labels: labelsFromPairs(labels),
     createdAt: BigInt(created),
     updatedAt: BigInt(updated),
   };

@@ -5,7 +5,7 @@ import { parseDigest } from '../base/digest.ts';
 import { notFound, OpError, quote } from '../base/errors.ts';
 import { adaptLease, compileFilters } from '../base/filters.ts';
 import { requireNamespace } from '../base/identifiers.ts';
-import { checkLabels, withoutEmptyLabels, type Labels } from '../base/labels.ts';
+import { checkLabels, labelsFromPairs, withoutEmptyLabels, type Labels } from '../base/labels.ts';
 import type { Collectible, Discarded, GcNotes, Node, Vertex } from '../gc/collectible.ts';
 import type { MetadataStore, WriteTx } from '../metadata/metadata.ts';
 import { create, labelsToRecord, NamespacedRecords } from '../metadata/namespaced-records.ts';
@@ -55,7 +55,7 @@ export class LocalLeaseManager implements LeaseManager, LeaseBook, Collectible {
       }),
       decode: (value, id) => {
         const record = value as LeaseRecord;
-        return { id, createdAt: BigInt(record.created), labels: new Map(record.labels) };
+        return { id, createdAt: BigInt(record.created), labels: labelsFromPairs(record.labels) };
       },
     });
     const isThere = ({ namespace, lease }: LeaseName): boolean =>
