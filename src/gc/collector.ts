@@ -8,7 +8,7 @@ import { SweepOrder } from './sweep-order.ts';
 /** So long the event loop belongs to a run before others have their turn. */
 const SLICE_MS = 2;
 /** Steps between two looks at the time; one takes some microseconds. */
-const STEPS_PER_LOOK = 16;
+const STEPS_PER_LOOK = 4;
 /** So many nodes are removed in one batch at most, which is one turn: a slice ends it earlier. */
 const NODES_PER_BATCH = 256;
 
