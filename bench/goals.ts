@@ -20,17 +20,20 @@ export interface Goal {
   readonly memory?: number;
 }
 
+/** For 1 client and for 64, by disk. */
+type GoalsByDisk = Partial<Readonly<Record<Disk, readonly [number, number]>>>;
+
 const atEach = (
   what: string,
   work: (clients: number) => string,
-  goals: { readonly slow?: readonly [number, number]; readonly memory: readonly [number, number] },
+  { slow, memory }: GoalsByDisk,
 ): readonly Goal[] =>
   [1, 64].map((clients, column) => ({
     what: `${what}, ${clients} ${clients === 1 ? 'client' : 'clients'}`,
     work: work(clients),
     figure: 'ops/s',
-    ...(goals.slow && { slow: goals.slow[column] ?? 0 }),
-    memory: goals.memory[column] ?? 0,
+    ...(slow && { slow: slow[column] ?? 0 }),
+    ...(memory && { memory: memory[column] ?? 0 }),
   }));
 
 const MEMORY_ONLY = { memory: [0.6, 0.4] } as const;
@@ -91,9 +94,38 @@ const METADATA_GOALS: readonly Goal[] = [1, 64].map((n) => ({
   slow: n === 1 ? 1.2 : 10,
 }));
 
+const CHANGES = { slow: [1.2, 8], memory: [0.9, 1.5] } as const;
+const LOOKS = { slow: [0.6, 0.5], memory: [0.6, 0.5] } as const;
+
+/** Ratios of the standalone socket to that of a whole containerd. */
+export const CONTAINERD_GOALS: readonly Goal[] = [
+  ...atEach('Prepare', (n) => `snap.prepare, conc ${n}`, CHANGES),
+  ...atEach('Commit', (n) => `snap.commit, conc ${n}`, CHANGES),
+  ...atEach('Remove', (n) => `snap.remove, conc ${n}`, CHANGES),
+  ...atEach('lease, Create', (n) => `lease.create, conc ${n}`, CHANGES),
+  ...atEach('lease, AddResource', (n) => `lease.add, conc ${n}`, CHANGES),
+  ...atEach('lease, Delete', (n) => `lease.delete, conc ${n}`, CHANGES),
+  ...atEach('lease, Delete with sync', (n) => `lease.delete-sync, conc ${n}`, CHANGES),
+  ...atEach('image, Create', (n) => `image.create, conc ${n}`, CHANGES),
+  ...atEach('image, Update', (n) => `image.update, conc ${n}`, CHANGES),
+  ...atEach('image, Delete', (n) => `image.delete, conc ${n}`, CHANGES),
+  ...atEach('image, Get', (n) => `image.get, conc ${n}`, LOOKS),
+  ...atEach('image, List of 300', (n) => `image.list, conc ${n}, 300 there`, LOOKS),
+  ...atEach('lease, List of 300', (n) => `lease.list, conc ${n}, 300 there`, LOOKS),
+  ...atEach('lease, ListResources', (n) => `lease.resources, conc ${n}`, LOOKS),
+  ...atEach('Stat', (n) => `snap.stat, conc ${n}`, LOOKS),
+  ...atEach('Mounts', (n) => `snap.mounts, conc ${n}`, LOOKS),
+  ...atEach('Usage', (n) => `snap.usage, conc ${n}`, LOOKS),
+  ...atEach('4 KiB blob', (n) => `content.write, conc ${n}, 4096 B`, {}),
+  ...atEach('Read of 4 KiB', (n) => `content.read, conc ${n}, 4096 B`, LOOKS),
+];
+
 /** Prepare at 10 000 snapshots against Prepare on an empty store, both ours. */
 export const GROWTH_LOSS_MAX = 0.1;
 /** On btrfs: Prepare on a parent of 1 GB against one of 10 MB. */
 export const LARGE_PARENT_TIMES_MAX = 1.25;
 export const IDLE_MB_MAX = 90;
 export const LOADED_MB_MAX = 160;
+/** While a collection over so many objects runs, no other call waits longer, in milliseconds. */
+export const STALL_OBJECTS = 100_000;
+export const STALL_MS_MAX = 20;

@@ -1,4 +1,5 @@
 import {
+  CONTAINERD_GOALS,
   goalsFor,
   GROWTH_LOSS_MAX,
   IDLE_MB_MAX,
@@ -31,9 +32,9 @@ export interface Waiting {
   readonly p99Us: number;
 }
 
-const row = (...cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
-const verdict = (met: boolean): string => (met ? 'met' : '**missed**');
-const number = (value: number): string =>
+export const row = (...cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
+export const verdict = (met: boolean): string => (met ? 'met' : '**missed**');
+export const number = (value: number): string =>
   value >= 100 ? String(Math.round(value)) : String(Number(value.toPrecision(3)));
 
 function find(table: readonly Measured[], work: string, figure: string): Measured | undefined {
@@ -49,21 +50,7 @@ export function markdown(results: Results): string {
     ['slow', 'On a disk that syncs in 1 ms'],
     ['memory', `On ${fileSystem} in memory`],
   ] as const) {
-    lines.push(
-      `### ${title}`,
-      '',
-      row(
-        '',
-        'ours',
-        'reference',
-        'ratio',
-        'goal',
-        '',
-        'p99 µs, ours · reference',
-        'CPU µs per call',
-      ),
-    );
-    lines.push(row('---', '---:', '---:', '---:', '---:', '---', '---:', '---:'));
+    lines.push(`### ${title}`, '', ...headOf('reference'));
     for (const goal of goalsFor(snapshotter)) lines.push(goalRow(results.full[disk], goal, disk));
     if (disk === 'slow')
       for (const goal of metadataGoalsFor(snapshotter))
@@ -98,6 +85,27 @@ export function markdown(results: Results): string {
   for (const { during, server, opsPerSecond, p50Us, p99Us } of results.waiting) {
     const who = server === 'ours' ? 'ours' : 'reference';
     lines.push(row(during, who, number(opsPerSecond), number(p50Us), number(p99Us)));
+  }
+  return lines.join('\n');
+}
+
+const headOf = (peer: string): readonly string[] => [
+  row('', 'ours', peer, 'ratio', 'goal', '', `p99 µs, ours · ${peer}`, 'CPU µs per call'),
+  row('---', '---:', '---:', '---:', '---:', '---', '---:', '---:'),
+];
+
+/** The tables of the standalone socket beside a whole containerd. */
+export function markdownBesideContainerd(
+  rounds: number,
+  tables: Readonly<Record<Disk, readonly Measured[]>>,
+): string {
+  const lines = [`Medians over ${rounds} interleaved rounds.`];
+  for (const [disk, title] of [
+    ['slow', 'On a disk that syncs in 1 ms'],
+    ['memory', 'On ext4 in memory'],
+  ] as const) {
+    lines.push('', `### ${title}`, '', ...headOf('containerd'));
+    for (const goal of CONTAINERD_GOALS) lines.push(goalRow(tables[disk], goal, disk));
   }
   return lines.join('\n');
 }
@@ -163,14 +171,18 @@ function growthRows(table: readonly Measured[]): readonly string[] {
   ];
 }
 
-/** Puts the tables between the markers that the document has for this snapshotter. */
+/** Puts the tables where the document has its markers for this snapshotter. */
 export function insertTables(document: string, results: Results): string {
-  const { snapshotter } = results;
-  const [begin, end] = [`<!-- begin ${snapshotter} -->`, `<!-- end ${snapshotter} -->`];
+  const rounds = `Medians over ${results.rounds} interleaved rounds.`;
+  return insertBetween(document, results.snapshotter, `${rounds}\n\n${markdown(results)}`);
+}
+
+/** Puts a text between the document's markers of that name, in the place of what is there. */
+export function insertBetween(document: string, name: string, text: string): string {
+  const [begin, end] = [`<!-- begin ${name} -->`, `<!-- end ${name} -->`];
   const from = document.indexOf(begin);
   const to = document.indexOf(end);
   if (from < 0 || to < from)
     throw new Error(`docs/performance.md lacks the markers ${begin} and ${end}`);
-  const rounds = `Medians over ${results.rounds} interleaved rounds.`;
-  return `${document.slice(0, from + begin.length)}\n${rounds}\n\n${markdown(results)}\n${document.slice(to)}`;
+  return `${document.slice(0, from + begin.length)}\n${text}\n${document.slice(to)}`;
 }

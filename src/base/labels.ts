@@ -9,8 +9,12 @@ export const NO_LABELS: Labels = new Map();
 export function withoutEmptyLabels(labels: Labels): Labels {
   const kept = new Map<string, string>();
   for (const [key, value] of labels) if (value !== '') kept.set(key, value);
-  return kept;
+  return kept.size === 0 ? NO_LABELS : kept;
 }
+
+/** What a record has; most have none, and a Map for each of a million things is 200 MB. */
+export const labelsFromPairs = (pairs: readonly (readonly [string, string])[] = []): Labels =>
+  pairs.length === 0 ? NO_LABELS : new Map(pairs);
 
 /** Bytes of a key and its value together. */
 const LABEL_BYTES_MAX = 4096;

@@ -3,7 +3,7 @@ import { notFound, OpError, quote } from '../base/errors.ts';
 import { updateLabels } from '../base/fieldpaths.ts';
 import { adaptContainer, compileFilters } from '../base/filters.ts';
 import { checkIdentifier, requireNamespace } from '../base/identifiers.ts';
-import { checkLabels, withoutEmptyLabels } from '../base/labels.ts';
+import { checkLabels, labelsFromPairs, withoutEmptyLabels } from '../base/labels.ts';
 import type { Any } from '../events/event.ts';
 import type { Collectible, Node, Vertex } from '../gc/collectible.ts';
 import { create, labelsToRecord, NamespacedRecords } from '../metadata/namespaced-records.ts';
@@ -252,7 +252,7 @@ function fromRecord(record: ContainerRecord, id: string): Container {
   const { options } = runtime;
   return {
     id,
-    labels: new Map(record.labels),
+    labels: labelsFromPairs(record.labels),
     image,
     runtime: {
       name: runtime.name,

@@ -1,6 +1,6 @@
 import { notFound } from '../base/errors.ts';
 import { parseDigest, type Digest } from '../base/digest.ts';
-import type { Labels } from '../base/labels.ts';
+import { labelsFromPairs, type Labels } from '../base/labels.ts';
 import type { MetadataStore, WriteTx } from '../metadata/metadata.ts';
 import type { Info } from './content.ts';
 
@@ -39,7 +39,7 @@ export class BlobIndex {
         allocated: record.allocated,
         createdAt: BigInt(record.created),
         updatedAt: BigInt(record.updated),
-        labels: new Map(record.labels),
+        labels: labelsFromPairs(record.labels),
       });
     }
     return index;

@@ -181,26 +181,47 @@ export class LocalContentStore implements ContentStore {
     for (const info of this.#index.all()) if (matches(adaptContent(info))) yield info;
   }
 
-  /** @param isWanted asked in the turn in which it would go: then it stays */
-  async delete(
-    _ctx: RequestContext,
-    digest: Digest,
-    isWanted: () => boolean = () => false,
-  ): Promise<void> {
+  async delete(_ctx: RequestContext, digest: Digest): Promise<void> {
     await this.#recovered;
     await this.#digestLocks.with([digest], async () => {
       if (!this.#index.has(digest)) return;
-      const isGone = await this.#dependencies.metadata.update(
+      await this.#dependencies.metadata.update(
+        (tx) => this.#index.remove(tx, this.#index.get(digest)),
+        { frees: true },
+      );
+      this.#cache.delete(digest);
+      await this.#throwAway(this.#layout.blob(digest));
+    });
+  }
+
+  /**
+   * As delete, for many: their records go in one batch, their files in one job, and all of them have
+   * gone when it resolves. Who wants to write one of them anew waits.
+   * @param isWanted asked in the turn in which a blob would go: then it stays
+   */
+  async deleteAll(
+    digests: readonly Digest[],
+    isWanted: (digest: Digest) => boolean,
+  ): Promise<void> {
+    await this.#recovered;
+    const { metadata, jobs, warn } = this.#dependencies;
+    await this.#digestLocks.with(digests, async () => {
+      const gone = await metadata.update(
         (tx) => {
-          if (isWanted()) return false;
-          this.#index.remove(tx, this.#index.get(digest));
-          return true;
+          const going = digests.filter((digest) => this.#index.has(digest) && !isWanted(digest));
+          for (const digest of going) this.#index.remove(tx, this.#index.get(digest));
+          return going;
         },
         { frees: true },
       );
-      if (!isGone) return;
-      this.#cache.delete(digest);
-      await this.#throwAway(this.#layout.blob(digest));
+      if (gone.length === 0) return;
+      for (const digest of gone) this.#cache.delete(digest);
+      const paths = gone.map((digest) => this.#layout.blob(digest));
+      try {
+        await jobs.removeTrees(paths, new AbortController().signal);
+      } catch (error) {
+        warn({ error }, 'collected blobs are still on disk; start-up removes them');
+      }
     });
   }
 

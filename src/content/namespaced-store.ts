@@ -1,10 +1,10 @@
-import { background, type RequestContext } from '../base/context.ts';
+import type { RequestContext } from '../base/context.ts';
 import { parseDigest, type Digest } from '../base/digest.ts';
 import { alreadyExists, isOpError, notFound, OpError, quote } from '../base/errors.ts';
 import { updateLabels } from '../base/fieldpaths.ts';
 import { adaptContent, adaptStatus, compileFilters } from '../base/filters.ts';
 import { requireNamespace } from '../base/identifiers.ts';
-import { checkLabels, withoutEmptyLabels, type Labels } from '../base/labels.ts';
+import { checkLabels, labelsFromPairs, withoutEmptyLabels, type Labels } from '../base/labels.ts';
 import type { Collectible, Discarded, Node, Vertex, Weight } from '../gc/collectible.ts';
 import type { WriteTx } from '../metadata/metadata.ts';
 import { labelsToRecord, NamespacedRecords } from '../metadata/namespaced-records.ts';
@@ -29,7 +29,7 @@ interface Backend extends ContentStore {
   refs(): Iterable<string>;
   findIngest(ref: string): (Status & { readonly hasWriter: boolean }) | undefined;
   anyIngestBelow(prefix: string): boolean;
-  delete(ctx: RequestContext, digest: Digest, isWanted?: () => boolean): Promise<void>;
+  deleteAll(digests: readonly Digest[], isWanted: (digest: Digest) => boolean): Promise<void>;
 }
 
 interface Dependencies extends Books {
@@ -102,7 +102,7 @@ export class NamespacedContentStore implements ContentStore, Collectible {
           digest: parseDigest(name),
           createdAt: BigInt(record.created),
           updatedAt: BigInt(record.updated),
-          labels: new Map(record.labels),
+          labels: labelsFromPairs(record.labels),
         };
       },
     });
@@ -314,19 +314,17 @@ export class NamespacedContentStore implements ContentStore, Collectible {
     while (this.#unseen.size > 0) {
       const some = [...this.#unseen.keys().take(DELETES_AT_ONCE)];
       for (const digest of some) this.#unseen.delete(digest);
-      // Those of one turn share a record.
-      await Promise.all(
-        some.map(async (digest) => {
-          const size = this.#backend.find(digest)?.size;
-          try {
-            await this.#backend.delete(background, digest, () => this.#isWanted(digest));
-            if (size !== undefined && !this.#isWanted(digest)) gone.set(digest, size);
-          } catch (error) {
-            this.#unseen.add(digest);
-            throw error;
-          }
-        }),
-      );
+      const sizes = some.map((digest) => this.#backend.find(digest)?.size);
+      try {
+        await this.#backend.deleteAll(some, (digest) => this.#isWanted(digest));
+      } catch (error) {
+        for (const digest of some) this.#unseen.add(digest);
+        throw error;
+      }
+      for (const [at, digest] of some.entries()) {
+        const size = sizes[at];
+        if (size !== undefined && !this.#isWanted(digest)) gone.set(digest, size);
+      }
     }
     await this.#ingests.forgetGone();
     return gone;

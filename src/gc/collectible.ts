@@ -26,8 +26,8 @@ export interface Vertex {
   /** Nanoseconds since the epoch. */
   readonly createdAt: bigint;
   readonly labels: Labels;
-  /** What it refers to by itself, beside its labels. */
-  readonly refersTo: readonly Node[];
+  /** What it refers to by itself, beside its labels. Taken once: a lease's thousands come as they are asked for. */
+  readonly refersTo: Iterable<Node>;
 }
 
 /** Gone in memory, and in the batch: what is left to do once that is on disk. */

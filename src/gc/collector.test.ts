@@ -125,3 +125,22 @@ test('a run that is abandoned removes nothing more', async () => {
   await expect(collector.run()).rejects.toMatchObject({ code: 'Unavailable' });
   expect(blobs.refersTo.size).toBe(COUNT - 256);
 });
+
+test('a batch ends with its slice', async () => {
+  class Slow extends Blobs {
+    override discard(tx: unknown, namespace: string, key: string): () => undefined {
+      for (const until = performance.now() + 3; performance.now() < until;);
+      return super.discard(tx, namespace, key);
+    }
+  }
+  const blobs = new Slow();
+  for (let at = 0; at < 5; at++) blobs.refersTo.set(String(at), []);
+  let batches = 0;
+  const collector = new Collector({ metadata: metadataWith(() => batches++), clock });
+  collector.add(blobs);
+  const { removed, busyMs, longestMs } = await collector.run();
+  expect(removed).toBe(5);
+  expect(batches).toBe(5);
+  expect(longestMs).toBeGreaterThanOrEqual(3);
+  expect(busyMs).toBeGreaterThanOrEqual(15);
+});

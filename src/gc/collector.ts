@@ -3,10 +3,10 @@ import { isOpError, OpError } from '../base/errors.ts';
 import type { MetadataStore } from '../metadata/metadata.ts';
 import type { Collectible, Discarded, Node, Vertex, Weight } from './collectible.ts';
 import { idOf, Marker, type Graph } from './mark.ts';
-import { inSlices, type Pace } from './slices.ts';
+import { inSlices, slice, type Pace } from './slices.ts';
 import { SweepOrder } from './sweep-order.ts';
 
-/** So many nodes are removed in one turn, and in one batch. */
+/** So many nodes are removed in one batch at most, which is one turn: a slice ends it earlier. */
 const NODES_PER_BATCH = 256;
 
 /** What a run came to. */
@@ -135,8 +135,13 @@ export class Collector implements LiveGraph {
    */
   async run(isWeighed = false): Promise<RunResult> {
     const began = performance.now();
-    const slices: number[] = [];
-    const pace = { ended: (ms: number) => void slices.push(ms) };
+    let [busyMs, longestMs] = [0, 0];
+    const pace = {
+      ended: (ms: number) => {
+        busyMs += ms;
+        longestMs = Math.max(longestMs, ms);
+      },
+    };
     const marker = new Marker(this, this.#dependencies.clock.now());
     const removed: Node[] = [];
     const weights = new Map<Node, number>();
@@ -144,9 +149,9 @@ export class Collector implements LiveGraph {
       using _following = this.follow(marker);
       const left = await this.unreachable(this, marker, pace);
       if (isWeighed) await this.#weighAlone(left, weights);
-      for (let at = 0; at < left.length; at += NODES_PER_BATCH) {
+      for (let at = 0; at < left.length;) {
         await this.mark(marker, pace);
-        await this.#remove(left.slice(at, at + NODES_PER_BATCH), { marker, pace, removed });
+        at = await this.#remove(left, at, { marker, pace, removed });
       }
     }
     const swept: Swept[] = [];
@@ -160,8 +165,8 @@ export class Collector implements LiveGraph {
       removed,
       weights,
       swept,
-      busyMs: slices.reduce((sum, ms) => sum + ms, 0),
-      longestMs: Math.max(0, ...slices),
+      busyMs,
+      longestMs,
       elapsedMs: performance.now() - began,
       nextExpiry: marker.nextExpiry,
     };
@@ -210,38 +215,50 @@ export class Collector implements LiveGraph {
     }
   }
 
-  /** What a request is at work on stays for the next run. */
-  async #remove(batch: readonly Node[], run: Run): Promise<void> {
+  /**
+   * Removes the nodes from `at` on, as many as a slice and a record hold; what a request is at work on stays
+   * for the next run.
+   * @param most so many
+   * @returns where the next batch begins
+   */
+  async #remove(
+    nodes: readonly Node[],
+    at: number,
+    run: Run,
+    most = NODES_PER_BATCH,
+  ): Promise<number> {
     const { marker, pace, removed } = run;
-    const start = performance.now();
+    let end = at;
     let gone: { readonly node: Node; readonly discarded: Discarded }[] = [];
     const written = this.#dependencies.metadata.update(
       (tx) => {
+        using current = slice(pace);
         // On a full disk the change is taken back and made once more, in a later turn.
-        gone = [];
+        [end, gone] = [at, []];
         requireCurrent(marker);
         while (!marker.isDone) marker.step();
-        for (const node of batch) {
+        for (const node of nodes.slice(at, at + most)) {
+          end++;
           if (marker.isMarked(node)) continue;
           const { type, namespace, key } = node;
           const discarded = this.#collectibles.get(type)?.discard(tx, namespace, key);
           if (discarded !== undefined) gone.push({ node, discarded });
+          if (current.isOver()) break;
         }
       },
       { frees: true },
     );
-    pace.ended?.(performance.now() - start);
     try {
       await written;
     } catch (error) {
-      // More than a record holds: leases with thousands of resources, each of them a removal.
-      if (batch.length === 1 || !isOpError(error, 'ResourceExhausted')) throw error;
-      const half = batch.length >> 1;
-      await this.#remove(batch.slice(0, half), run);
-      return this.#remove(batch.slice(half), run);
+      // More than a record holds, of names that are kilobytes long.
+      const tried = end - at;
+      if (tried <= 1 || !isOpError(error, 'ResourceExhausted')) throw error;
+      return this.#remove(nodes, at, run, tried >> 1);
     }
     for (const { node } of gone) removed.push(node);
     await Promise.all(gone.map(async ({ discarded }) => discarded()));
+    return end;
   }
 }
 

@@ -142,7 +142,7 @@ export class Keepers {
     for (const from of this.#graph.nodes()) {
       const vertex = this.#graph.find(from);
       if (vertex === undefined) continue;
-      const made = vertex.refersTo.length;
+      const made = [...vertex.refersTo].length;
       for (const [at, to] of this.references(from).entries()) {
         const referrer = { from, isMade: at < made };
         const known = referrers.get(idOf(to));
@@ -160,9 +160,9 @@ export class Keepers {
     const vertex = this.#graph.find(node);
     if (vertex === undefined) return [];
     const flatBelow = flat || isFlatLease(node, vertex);
-    const made = vertex.refersTo.map((to) => ({ node: to, flat: flatBelow }));
+    const made = Array.from(vertex.refersTo, (to) => ({ node: to, flat: flatBelow }));
     if (flat) return made;
-    const all = this.#marker.referencesOf(node) ?? [];
+    const all = [...(this.#marker.referencesOf(node) ?? [])];
     return [...made, ...all.slice(made.length).map((to) => ({ node: to, flat: false }))];
   }
 

@@ -26,31 +26,42 @@ export interface Trace {
   reached(visit: Visit): void;
 }
 
-/** What a node refers to, where that is too much for one step: thousands, by a lease. */
+/** What a node refers to, of which thousands are too much for one step. */
 interface Rest {
   readonly from: Visit;
-  readonly nodes: readonly Node[];
+  readonly nodes: Iterator<Node>;
   readonly flat: boolean;
-  at: number;
 }
 
 const NODES_PER_STEP = 32;
 
-/** By type and namespace: large sets, and new strings for each node, would take their time at once. */
+/** So many sets hold the keys of one type and namespace. */
+const PARTS = 256;
+
+/**
+ * By type, namespace and a part of the keys: a large set takes many milliseconds at once when it grows,
+ * and a new string for each node would take its time.
+ */
 export class NodeSet {
-  readonly #keys = new Map<string, Map<string, Set<string>>>();
+  readonly #parts = new Map<string, Map<string, Set<string>[]>>();
 
   has({ type, namespace, key }: Node): boolean {
-    return this.#keys.get(type)?.get(namespace)?.has(key) === true;
+    return this.#parts.get(type)?.get(namespace)?.[partOf(key)]?.has(key) === true;
   }
 
   add({ type, namespace, key }: Node): void {
-    const namespaces = this.#keys.get(type) ?? new Map<string, Set<string>>();
-    this.#keys.set(type, namespaces);
-    const keys = namespaces.get(namespace);
-    if (keys === undefined) namespaces.set(namespace, new Set([key]));
-    else keys.add(key);
+    const namespaces = this.#parts.get(type) ?? new Map<string, Set<string>[]>();
+    this.#parts.set(type, namespaces);
+    const parts = namespaces.get(namespace) ?? [];
+    namespaces.set(namespace, parts);
+    (parts[partOf(key)] ??= new Set()).add(key);
   }
+}
+
+function partOf(key: string): number {
+  let hash = 0;
+  for (let at = 0; at < key.length; at++) hash = (hash * 31 + key.charCodeAt(at)) | 0;
+  return (hash ^ (hash >>> 16)) & (PARTS - 1);
 }
 
 /**
@@ -119,7 +130,7 @@ export class Marker {
       if (next.done === true) this.#scanned = true;
       else this.#look(next.value);
     } else if (this.#rest !== undefined) {
-      this.#takeFrom(this.#rest);
+      if (!this.#take(this.#rest)) this.#rest = undefined;
     } else {
       const visit = this.#next();
       if (visit !== undefined) this.#visit(visit);
@@ -132,13 +143,22 @@ export class Marker {
     this.#wait(node, false, undefined);
   }
 
-  /** All that a node leads to at this moment; undefined when it is not there. */
-  referencesOf(node: Node): readonly Node[] | undefined {
+  /** All that a node leads to, as it is when it is taken; undefined when the node is not there. */
+  referencesOf(node: Node): Iterable<Node> | undefined {
     const vertex = this.#graph.find(node);
-    if (vertex === undefined) return undefined;
-    const found = [...vertex.refersTo, ...(this.#backReferences.get(idOf(node)) ?? [])];
-    if (!mayRefer(node)) return found;
-    return [...found, ...referencesByLabels(this.#graph, node, vertex.labels, this.#now)];
+    return vertex && this.#references(node, vertex);
+  }
+
+  *#references(node: Node, { labels, refersTo }: Vertex): Iterable<Node> {
+    yield* refersTo;
+    yield* this.#referringTo(node);
+    if (mayRefer(node)) yield* referencesByLabels(this.#graph, node, labels, this.#now);
+  }
+
+  /** Those whose own labels say that the node refers to them. */
+  #referringTo(node: Node): readonly Node[] {
+    if (this.#backReferences.size === 0) return [];
+    return this.#backReferences.get(idOf(node)) ?? [];
   }
 
   /** Once for each node: is it a root, and who refers to it by a label of its own? */
@@ -180,28 +200,26 @@ export class Marker {
     return this.#trace === undefined ? this.#waiting.pop() : this.#waiting[this.#first++];
   }
 
-  #takeFrom(rest: Rest): void {
-    const end = rest.at + NODES_PER_STEP;
-    for (const to of rest.nodes.slice(rest.at, end)) this.#mark(to, rest.flat, rest.from);
-    rest.at = end;
-    if (end >= rest.nodes.length) this.#rest = undefined;
+  /** @returns false when there are no more */
+  #take({ from, nodes, flat }: Rest): boolean {
+    for (let taken = 0; taken < NODES_PER_STEP; taken++) {
+      const next = nodes.next();
+      if (next.done === true) return false;
+      this.#mark(next.value, flat, from);
+    }
+    return true;
   }
 
   #visit(visit: Visit): void {
     const { node, flat } = visit;
-    if (!flat && this.#backReferences.size > 0) {
-      for (const to of this.#backReferences.get(idOf(node)) ?? []) this.#mark(to, false, visit);
-    }
+    if (!flat) for (const to of this.#referringTo(node)) this.#mark(to, false, visit);
     const vertex = this.#graph.find(node);
     // A reference to what is not there is no error.
     if (vertex === undefined) return;
     const { labels, refersTo } = vertex;
     const flatFrom = node.type === 'leases' ? isFlat(labels) : flat;
-    if (refersTo.length > NODES_PER_STEP) {
-      this.#rest = { from: visit, nodes: refersTo, flat: flatFrom, at: 0 };
-    } else {
-      for (const to of refersTo) this.#mark(to, flatFrom, visit);
-    }
+    const rest = { from: visit, nodes: refersTo[Symbol.iterator](), flat: flatFrom };
+    if (this.#take(rest)) this.#rest = rest;
     if (flat || !mayRefer(node)) return;
     for (const to of referencesByLabels(this.#graph, node, labels, this.#now)) {
       this.#mark(to, false, visit);

@@ -185,8 +185,8 @@ export class Scheduler implements GcNotes, GcRuns, AsyncDisposable {
     this.#expiry = undefined;
     try {
       const result = await collector.run(isWeighed);
-      const { removed, busyMs, nextExpiry } = result;
-      log.debug({ removed: removed.length, busyMs }, 'collected');
+      const { removed, busyMs, longestMs, nextExpiry } = result;
+      log.debug({ removed: removed.length, busyMs, longestMs }, 'collected');
       this.#busyMs += busyMs;
       this.#runs++;
       if (nextExpiry !== undefined) this.#expect(nextExpiry);

@@ -1,7 +1,7 @@
 /** So long the event loop belongs to a collection before others have their turn. */
 const SLICE_MS = 2;
 /** Steps between two looks at the time; one takes some microseconds. */
-const STEPS_PER_LOOK = 16;
+const STEPS_PER_LOOK = 4;
 
 /** How it goes on. */
 export interface Pace {
@@ -10,22 +10,35 @@ export interface Pace {
   readonly signal?: AbortSignal;
 }
 
+/** The event loop belongs to a collection from now on, until this is disposed. */
+export function slice({ ended }: Pace): Disposable & { isOver(): boolean } {
+  const start = performance.now();
+  return {
+    isOver: () => performance.now() - start >= SLICE_MS,
+    [Symbol.dispose]: () => ended?.(performance.now() - start),
+  };
+}
+
 /**
  * Goes on until a step says that nothing is left, in slices between which others have their turn.
  * @throws what its signal was aborted with
  */
-export async function inSlices(step: () => boolean, { ended, signal }: Pace = {}): Promise<void> {
+export async function inSlices(step: () => boolean, pace: Pace = {}): Promise<void> {
   for (;;) {
-    signal?.throwIfAborted();
-    const start = performance.now();
-    let more = true;
-    while (more && performance.now() - start < SLICE_MS) {
-      for (let n = 0; more && n < STEPS_PER_LOOK; n++) more = step();
-    }
-    ended?.(performance.now() - start);
-    if (!more) return;
+    pace.signal?.throwIfAborted();
+    if (!takeSlice(step, pace)) return;
     await nextTurn();
   }
+}
+
+/** @returns whether there is more */
+function takeSlice(step: () => boolean, pace: Pace): boolean {
+  using current = slice(pace);
+  let more = true;
+  while (more && !current.isOver()) {
+    for (let n = 0; more && n < STEPS_PER_LOOK; n++) more = step();
+  }
+  return more;
 }
 
 /** Others have theirs first. */

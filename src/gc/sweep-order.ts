@@ -3,8 +3,7 @@ import { NodeSet } from './mark.ts';
 
 interface Frame {
   readonly node: Node;
-  readonly refersTo: readonly Node[];
-  at: number;
+  readonly refersTo: Iterator<Node>;
 }
 
 /** What it asks, each time about this moment. */
@@ -12,7 +11,7 @@ export interface Unreachable {
   nodes(): Iterable<Node>;
   isMarked(node: Node): boolean;
   /** @returns undefined when it is not there */
-  referencesOf(node: Node): readonly Node[] | undefined;
+  referencesOf(node: Node): Iterable<Node> | undefined;
 }
 
 /**
@@ -43,12 +42,12 @@ export class SweepOrder {
       this.#enter(next.value);
       return true;
     }
-    const to = frame.refersTo[frame.at++];
-    if (to === undefined) {
+    const to = frame.refersTo.next();
+    if (to.done === true) {
       this.#path.pop();
       this.#finished.push(frame.node);
     } else {
-      this.#enter(to);
+      this.#enter(to.value);
     }
     return true;
   }
@@ -62,6 +61,6 @@ export class SweepOrder {
     const refersTo = this.#graph.referencesOf(node);
     if (refersTo === undefined) return;
     this.#seen.add(node);
-    this.#path.push({ node, refersTo, at: 0 });
+    this.#path.push({ node, refersTo: refersTo[Symbol.iterator]() });
   }
 }

@@ -172,7 +172,7 @@ function referenceBetween(
 ): string | undefined {
   const vertex = graph.find(from.node);
   const isFlatFrom = from.node.type === 'leases' ? vertex && isFlat(vertex.labels) : from.flat;
-  const isDirect = vertex?.refersTo.some((each) => isSame(each, to.node)) === true;
+  const isDirect = [...(vertex?.refersTo ?? [])].some((each) => isSame(each, to.node));
   // What is kept flat is not kept whole.
   if (isDirect && (to.flat || isFlatFrom !== true)) return DIRECT.get(nounOf(from.node));
   if (from.flat) return undefined;

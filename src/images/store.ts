@@ -4,7 +4,7 @@ import { notFound, OpError, quote } from '../base/errors.ts';
 import { updateLabels } from '../base/fieldpaths.ts';
 import { adaptImage, compileFilters } from '../base/filters.ts';
 import { requireNamespace } from '../base/identifiers.ts';
-import { checkLabels, withoutEmptyLabels } from '../base/labels.ts';
+import { checkLabels, labelsFromPairs, withoutEmptyLabels } from '../base/labels.ts';
 import {
   EXPIRE_LABEL,
   type Collectible,
@@ -213,9 +213,9 @@ function fromRecord(record: ImageRecord, name: string): Image {
       mediaType,
       digest: parseDigest(digest),
       size,
-      annotations: new Map(annotations),
+      annotations: labelsFromPairs(annotations),
     },
-    labels: new Map(labels),
+    labels: labelsFromPairs(labels),
     createdAt: BigInt(created),
     updatedAt: BigInt(updated),
   };

@@ -4,7 +4,7 @@ import { parseDigest } from '../base/digest.ts';
 import { notFound, OpError, quote } from '../base/errors.ts';
 import { adaptLease, compileFilters } from '../base/filters.ts';
 import { requireNamespace } from '../base/identifiers.ts';
-import { withoutEmptyLabels, type Labels } from '../base/labels.ts';
+import { labelsFromPairs, withoutEmptyLabels, type Labels } from '../base/labels.ts';
 import type { Collectible, Discarded, Node, Vertex } from '../gc/collectible.ts';
 import type { MetadataStore, WriteTx } from '../metadata/metadata.ts';
 import { create, labelsToRecord, NamespacedRecords } from '../metadata/namespaced-records.ts';
@@ -19,8 +19,9 @@ interface LeaseRecord {
 type Dependencies = Pick<Books, 'metadata' | 'namespaces' | 'gc' | 'clock'>;
 
 /**
- * Leases and what they keep: a record each, as one lease may keep thousands of things. A lease and its
- * resources go in one batch, so that a crash leaves no resource of a lease that is gone.
+ * Leases and what they keep: a record each, as one lease may keep thousands of things. A lease that goes
+ * takes as many of those records along as a batch should hold; the others follow. A crash between leaves
+ * records of a lease that is gone, which start-up forgets, and so does who wants to make it anew.
  */
 export class LocalLeaseManager implements LeaseManager, LeaseBook, Collectible {
   readonly type = 'leases';
@@ -48,10 +49,13 @@ export class LocalLeaseManager implements LeaseManager, LeaseBook, Collectible {
       }),
       decode: (value, id) => {
         const record = value as LeaseRecord;
-        return { id, createdAt: BigInt(record.created), labels: new Map(record.labels) };
+        return { id, createdAt: BigInt(record.created), labels: labelsFromPairs(record.labels) };
       },
     });
-    return new LocalLeaseManager(leases, await LeaseResources.load(metadata), dependencies);
+    const isThere = ({ namespace, lease }: LeaseName): boolean =>
+      leases.get(namespace, lease) !== undefined;
+    const resources = await LeaseResources.open(metadata, isThere);
+    return new LocalLeaseManager(leases, resources, dependencies);
   }
 
   async create(ctx: RequestContext, given: string, labels: Labels): Promise<Lease> {
@@ -60,6 +64,7 @@ export class LocalLeaseManager implements LeaseManager, LeaseBook, Collectible {
     const createdAt = clock.now();
     const id = given === '' ? `${createdAt}-${randomBytes(3).toString('base64url')}` : given;
     const lease = { id, createdAt, labels: withoutEmptyLabels(labels) };
+    await this.#resources.forgetGone({ namespace, lease: id });
     await create(metadata, (tx) => {
       namespaces.ensure(tx, namespace);
       this.#leases.add(tx, namespace, id, lease);
@@ -78,6 +83,7 @@ export class LocalLeaseManager implements LeaseManager, LeaseBook, Collectible {
       },
       { frees: true },
     );
+    await this.#resources.forgetGone({ namespace, lease: id });
   }
 
   async list(ctx: RequestContext, filters: readonly string[]): Promise<readonly Lease[]> {
@@ -112,10 +118,9 @@ export class LocalLeaseManager implements LeaseManager, LeaseBook, Collectible {
     const namespace = requireNamespace(ctx);
     this.#get(namespace, id);
     // By type and id, as containerd's are; mounts, which no client can add, are not among them there either.
-    const all = this.#resources
-      .of({ namespace, lease: id })
-      .filter(({ type }) => type !== 'mounts');
-    return all.toSorted((a, b) =>
+    const all = Array.from(this.#resources.of({ namespace, lease: id }));
+    const shown = all.filter(({ type }) => type !== 'mounts');
+    return shown.toSorted((a, b) =>
       a.type === b.type ? compare(a.id, b.id) : compare(a.type, b.type),
     );
   }
@@ -145,7 +150,7 @@ export class LocalLeaseManager implements LeaseManager, LeaseBook, Collectible {
     const lease = this.#leases.get(namespace, key);
     if (lease === undefined) return undefined;
     const resources = this.#resources.of({ namespace, lease: key });
-    const refersTo = resources.map(({ type, id }) => ({ type, namespace, key: id }));
+    const refersTo = Iterator.from(resources).map(({ type, id }) => ({ type, namespace, key: id }));
     const { createdAt, labels } = lease;
     return { root: 'until gc.expire', createdAt, labels, refersTo };
   }
@@ -153,7 +158,7 @@ export class LocalLeaseManager implements LeaseManager, LeaseBook, Collectible {
   discard(tx: WriteTx, namespace: string, key: string): Discarded | undefined {
     if (this.#leases.get(namespace, key) === undefined) return undefined;
     this.#delete(tx, namespace, key);
-    return () => undefined;
+    return () => this.#resources.forgetGone({ namespace, lease: key });
   }
 
   #add(tx: WriteTx, name: LeaseName, resource: Resource): void {
@@ -164,7 +169,7 @@ export class LocalLeaseManager implements LeaseManager, LeaseBook, Collectible {
 
   #delete(tx: WriteTx, namespace: string, id: string): void {
     this.#leases.delete(tx, namespace, id);
-    this.#resources.deleteAll(tx, namespace, id);
+    this.#resources.deleteAll(tx, { namespace, lease: id });
   }
 
   /** @throws OpError NotFound */
@@ -184,23 +189,43 @@ interface LeaseName {
 
 const PREFIX = 'leased/';
 
+/** A batch deletes records until their keys have this length: less than a millisecond's work. */
+const KEYS_LENGTH = 1 << 16;
+
 /** What every lease keeps. Ids are arbitrary text: a key carries all parts as JSON. */
 class LeaseResources {
+  readonly #metadata: MetadataStore;
   readonly #byLease = new Map<string, Map<string, Resource>>();
+  /** What leases kept that are gone: these records are still there. */
+  readonly #gone = new Map<string, Map<string, Resource>>();
 
-  static async load(metadata: MetadataStore): Promise<LeaseResources> {
-    const resources = new LeaseResources();
+  private constructor(metadata: MetadataStore) {
+    this.#metadata = metadata;
+  }
+
+  static async open(
+    metadata: MetadataStore,
+    isThere: (lease: LeaseName) => boolean,
+  ): Promise<LeaseResources> {
+    const resources = new LeaseResources(metadata);
+    const gone: LeaseName[] = [];
     for await (const [key] of metadata.scan(PREFIX)) {
       // Our own key: as #key made it.
       const parts = JSON.parse(key.slice(PREFIX.length)) as [string, string, string, string];
       const [namespace, lease, type, id] = parts;
-      resources.#at({ namespace, lease }).set(key, { type, id });
+      const name = { namespace, lease };
+      if (resources.#at(name).set(key, { type, id }).size === 1 && !isThere(name)) gone.push(name);
+    }
+    for (const name of gone) {
+      await metadata.update((tx) => resources.deleteAll(tx, name), { frees: true });
+      await resources.forgetGone(name);
     }
     return resources;
   }
 
-  of(name: LeaseName): readonly Resource[] {
-    return [...(this.#byLease.get(nameOf(name))?.values() ?? [])];
+  /** Taken over several turns, in which they come and go. */
+  of(name: LeaseName): Iterable<Resource> {
+    return this.#byLease.get(nameOf(name))?.values() ?? [];
   }
 
   add(tx: WriteTx, name: LeaseName, resource: Resource): void {
@@ -219,9 +244,39 @@ class LeaseResources {
     tx.onRollback(() => this.#at(name).set(key, resource));
   }
 
-  deleteAll(tx: WriteTx, namespace: string, lease: string): void {
-    const name = { namespace, lease };
-    for (const resource of this.of(name)) this.delete(tx, name, resource);
+  /** All at once in memory; records beyond a batch's are left to forgetGone. */
+  deleteAll(tx: WriteTx, name: LeaseName): void {
+    const own = nameOf(name);
+    const kept = this.#byLease.get(own);
+    if (kept === undefined) return;
+    this.#byLease.delete(own);
+    const now = beginningOf(kept);
+    for (const [key] of now) {
+      kept.delete(key);
+      tx.delete(key);
+    }
+    if (kept.size > 0) this.#gone.set(own, kept);
+    tx.onRollback(() => {
+      for (const [key, resource] of now) kept.set(key, resource);
+      this.#gone.delete(own);
+      this.#byLease.set(own, kept);
+    });
+  }
+
+  /** Resolves when nothing is left of what the lease kept that had this name before. */
+  async forgetGone(name: LeaseName): Promise<void> {
+    const own = nameOf(name);
+    for (let left = this.#gone.get(own); left !== undefined; left = this.#gone.get(own)) {
+      const some = beginningOf(left);
+      await this.#metadata.update(
+        (tx) => {
+          for (const [key] of some) tx.delete(key);
+        },
+        { frees: true },
+      );
+      for (const [key] of some) left.delete(key);
+      if (left.size === 0) this.#gone.delete(own);
+    }
   }
 
   #at(name: LeaseName): Map<string, Resource> {
@@ -238,6 +293,20 @@ class LeaseResources {
     if (kept?.size === 0) this.#byLease.delete(nameOf(name));
     return was;
   }
+}
+
+/** As much as goes in one batch. */
+function beginningOf(
+  kept: ReadonlyMap<string, Resource>,
+): readonly (readonly [string, Resource])[] {
+  const some: (readonly [string, Resource])[] = [];
+  let length = 0;
+  for (const each of kept) {
+    some.push(each);
+    length += each[0].length;
+    if (length >= KEYS_LENGTH) break;
+  }
+  return some;
 }
 
 const nameOf = ({ namespace, lease }: LeaseName): string => `${namespace}/${lease}`;

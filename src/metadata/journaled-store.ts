@@ -8,7 +8,7 @@ import { bytesOf, Journal, OPERATIONS_BYTES_MAX, type Operation } from './journa
 import type { FlushedBytes, MetadataStore, UpdateOptions, WriteTx } from './metadata.ts';
 import { Reserve } from './reserve.ts';
 
-/** So many changed keys move from the journal into the database together: about 1 ms of this thread. */
+/** With so many changed keys a half of the journal begins to move into the database. */
 const CHANGES_MAX = 500;
 
 interface Waiting {

@@ -1,5 +1,5 @@
 import { alreadyExists, notFound, quote } from '../base/errors.ts';
-import type { Labels } from '../base/labels.ts';
+import { labelsFromPairs, type Labels } from '../base/labels.ts';
 import type { MetadataStore, WriteTx } from '../metadata/metadata.ts';
 import type { SnapshotNode } from './driver.ts';
 import type { Info, Kind, Usage } from './snapshotter.ts';
@@ -74,7 +74,7 @@ export class SnapshotTree {
         kind: record.kind,
         name: record.name,
         parent: undefined,
-        labels: new Map(record.labels),
+        labels: labelsFromPairs(record.labels),
         createdAt: BigInt(record.created),
         updatedAt: BigInt(record.updated),
         usage: record.usage,

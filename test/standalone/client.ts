@@ -66,6 +66,7 @@ export const RPC = {
   deleteImage: rpc('images.v1.Images', 'Delete', images.DeleteImageRequest, Empty),
   createLease: rpc('leases.v1.Leases', 'Create', leases.CreateRequest, leases.CreateResponse),
   deleteLease: rpc('leases.v1.Leases', 'Delete', leases.DeleteRequest, Empty),
+  addResource: rpc('leases.v1.Leases', 'AddResource', leases.AddResourceRequest, Empty),
   listLeases: rpc('leases.v1.Leases', 'List', leases.ListRequest, leases.ListResponse),
   listResources: rpc(
     'leases.v1.Leases',

@@ -30,6 +30,8 @@ const IDLE_MS = 10_000;
 const SEALS_MAX = 512;
 const PLACEMENTS_MAX = 256;
 const DIRECTORIES_MAX = 256;
+/** So many removals hold a thread for some milliseconds, which a request may need meanwhile. */
+const REMOVALS_PER_JOB = 32;
 
 export const createFileJobs = (options: FileJobsOptions): FileJobs => new ThreadedFileJobs(options);
 
@@ -129,12 +131,7 @@ class ThreadedFileJobs implements FileJobs {
   }
 
   removeTrees(paths: readonly string[], signal: AbortSignal): Promise<void> {
-    const what = `removing ${paths.length} directories`;
-    return this.#runCancelable(signal, (cancel) =>
-      this.#removals.run(dirname(paths[0] ?? '/'), what, signal, () =>
-        this.#onThread('removeTrees', { paths, cancel }),
-      ),
-    );
+    return this.#runCancelable(signal, (cancel) => this.#removeInParts(paths, signal, cancel));
   }
 
   async sealTree(
@@ -168,6 +165,25 @@ class ThreadedFileJobs implements FileJobs {
     while (this.#atWork.size > 0) await Promise.allSettled(this.#atWork);
     await this.#files[Symbol.asyncDispose]();
     await this.#threads[Symbol.asyncDispose]();
+  }
+
+  /** All are tried. @throws the first failure */
+  async #removeInParts(
+    paths: readonly string[],
+    signal: AbortSignal,
+    cancel: CancelFlag,
+  ): Promise<void> {
+    const what = `removing ${paths.length} directories`;
+    const failures: unknown[] = [];
+    for (let at = 0; at < paths.length; at += REMOVALS_PER_JOB) {
+      const part = paths.slice(at, at + REMOVALS_PER_JOB);
+      await this.#removals
+        .run(dirname(part[0] ?? '/'), what, signal, () =>
+          this.#onThread('removeTrees', { paths: part, cancel }),
+        )
+        .catch((error: unknown) => failures.push(error));
+    }
+    if (failures.length > 0) throw failures[0];
   }
 
   /**

@@ -17,6 +17,8 @@ const JOBS_AHEAD = 16;
 /** One thread that runs jobs in the order given; it starts at once. */
 export class Thread<Map extends Jobs<Map> = JobMap> {
   readonly #pool: Piscina;
+  /** Resolves when it has loaded its code, which it tells by a first message, or failed to: then its jobs fail. */
+  readonly started: Promise<void>;
 
   /** `entry`: the bundled file that exports `runJob`. */
   constructor(entry: string) {
@@ -29,6 +31,10 @@ export class Thread<Map extends Jobs<Map> = JobMap> {
       maxQueue: Infinity,
       recordTiming: false,
       resourceLimits: RESOURCE_LIMITS,
+    });
+    this.started = new Promise((resolve) => {
+      for (const thread of this.#pool.threads)
+        for (const event of ['message', 'error', 'exit']) thread.once(event, () => resolve());
     });
   }
 

@@ -8,7 +8,7 @@ import { Thread } from './thread.ts';
 const MADE_AT_ONCE = 1;
 const WAIT_MS = 2;
 
-/** Starting one takes 30 ms, which somebody waits for: the last one stays that much longer. */
+/** Starting one takes 30 ms or more, which somebody waits for: the last one stays that much longer. */
 const LAST_STAYS_TIMES = 30;
 
 interface IdleThread<Map extends Jobs<Map>> {
@@ -28,6 +28,8 @@ export class Threads<Map extends Jobs<Map> = JobMap> implements AsyncDisposable 
   /** The latest first in use again: what is not needed grows old at the front. */
   readonly #idle: IdleThread<Map>[] = [];
   readonly #waiting = new Set<Waiter<Map>>();
+  /** Threads that do not run yet, for whoever waits then. */
+  readonly #starting = new Set<Promise<void>>();
   #made = 0;
   #timer: NodeJS.Timeout | undefined;
 
@@ -48,6 +50,7 @@ export class Threads<Map extends Jobs<Map> = JobMap> implements AsyncDisposable 
 
   /** Jobs must have ended. */
   async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.#starting);
     clearTimeout(this.#timer);
     await Promise.all(this.#idle.splice(0).map(({ thread }) => thread.close()));
   }
@@ -55,13 +58,21 @@ export class Threads<Map extends Jobs<Map> = JobMap> implements AsyncDisposable 
   #takeNext(): Promise<Thread<Map>> | Thread<Map> {
     if (this.#made < MADE_AT_ONCE) return this.#make();
     return new Promise((resolve) => {
+      // The job takes whichever comes first, the new thread or one of the others.
       const timer = setTimeout(() => {
-        this.#waiting.delete(waiter);
-        resolve(this.#make());
+        void this.#makeBeside();
       }, WAIT_MS);
       const waiter: Waiter<Map> = { take: resolve, timer };
       this.#waiting.add(waiter);
     });
+  }
+
+  async #makeBeside(): Promise<void> {
+    const thread = this.#make();
+    this.#starting.add(thread.started);
+    await thread.started;
+    this.#starting.delete(thread.started);
+    this.#giveBack(thread);
   }
 
   #make(): Thread<Map> {
