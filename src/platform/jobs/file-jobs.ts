@@ -30,13 +30,15 @@ const IDLE_MS = 10_000;
 const SEALS_MAX = 512;
 const PLACEMENTS_MAX = 256;
 const DIRECTORIES_MAX = 256;
-/** So many removals hold a thread for some milliseconds, which a request may need meanwhile. */
+/** So many removals hold a thread for some milliseconds: others of the same lane have their turn then. */
 const REMOVALS_PER_JOB = 32;
 
 export const createFileJobs = (options: FileJobsOptions): FileJobs => new ThreadedFileJobs(options);
 
 class ThreadedFileJobs implements FileJobs {
   readonly #threads: Threads;
+  /** Apart: no request waits until a thread that is busy with removals is free, or another one has started. */
+  readonly #removingThreads: Threads;
   readonly #files: IngestFiles;
   /** By the folder that a driver's snapshots share: a dead disk stops only its own. */
   readonly #copies = new LanesByName({ parallel: 2, slowMs: 1000, parallelMax: 4 });
@@ -85,6 +87,7 @@ class ThreadedFileJobs implements FileJobs {
     const entry = options.workerEntry;
     const idleMs = options.idleMs ?? IDLE_MS;
     this.#threads = new Threads({ entry, idleMs });
+    this.#removingThreads = new Threads({ entry, idleMs });
     this.#files = new IngestFiles({
       entry,
       idleMs,
@@ -164,6 +167,7 @@ class ThreadedFileJobs implements FileJobs {
     this.#closed = true;
     while (this.#atWork.size > 0) await Promise.allSettled(this.#atWork);
     await this.#files[Symbol.asyncDispose]();
+    await this.#removingThreads[Symbol.asyncDispose]();
     await this.#threads[Symbol.asyncDispose]();
   }
 
@@ -179,7 +183,7 @@ class ThreadedFileJobs implements FileJobs {
       const part = paths.slice(at, at + REMOVALS_PER_JOB);
       await this.#removals
         .run(dirname(part[0] ?? '/'), what, signal, () =>
-          this.#onThread('removeTrees', { paths: part, cancel }),
+          this.#removingThreads.use((thread) => thread.run('removeTrees', { paths: part, cancel })),
         )
         .catch((error: unknown) => failures.push(error));
     }
