@@ -126,6 +126,6 @@ export const GROWTH_LOSS_MAX = 0.1;
 export const LARGE_PARENT_TIMES_MAX = 1.25;
 export const IDLE_MB_MAX = 90;
 export const LOADED_MB_MAX = 160;
-/** While a collection over so many objects runs, no other call waits longer, in milliseconds. */
+/** While a collection over so many objects runs, no other call waits so much longer because of it, in milliseconds. */
 export const STALL_OBJECTS = 100_000;
 export const STALL_MS_MAX = 20;

@@ -8,7 +8,7 @@ import { NO_LABELS } from '../../src/base/labels.ts';
 import type { Daemon } from '../support/daemon.ts';
 import { PATIENCE_MS, within } from '../support/patience.ts';
 import { temporaryFolder } from '../support/temporary.ts';
-import { callsOf, COLLECT, inside, RPC, startAlone } from './client.ts';
+import { callsOf, COLLECT, COLLECT_NOTHING, inside, RPC, startAlone } from './client.ts';
 
 const here = inside('here');
 const leased = inside('here', 'mine');
@@ -252,4 +252,20 @@ test('what is leased while a run is about to take it stays, with what it refers 
   const lost = saved.filter(({ parent, child }) => !now.has(parent) || !now.has(child));
   expect(lost).toEqual([]);
   for (const { parent } of saved) expect(existsSync(fileOf(root.path, parent))).toBe(true);
+}, 60_000);
+
+test('a delete that waits for a collection ends with its client, and does not hold up the daemon’s end', async () => {
+  await using root = await temporaryFolder('alone');
+  await using daemon = await startAlone(root.path, COLLECT_NOTHING);
+  using calls = callsOf(daemon);
+  await calls.unary(here, RPC.createLease, { id: 'mine' });
+  const leaving = new AbortController();
+  const gone = { ...here, signal: leaving.signal };
+  const waiting = calls.unary(gone, RPC.deleteLease, { id: 'mine', sync: true });
+  const ended = expect(waiting).rejects.toMatchObject({ code: 'Canceled' });
+  // It has begun to wait when the lease is not there.
+  while ((await calls.unary(here, RPC.listLeases, {})).leases.length > 0);
+  leaving.abort();
+  await ended;
+  expect((await daemon.stop('SIGTERM')).code).toBe(0);
 }, 60_000);

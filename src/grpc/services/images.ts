@@ -1,3 +1,4 @@
+import { unlessAborted } from '../../base/abort.ts';
 import { parseDigest } from '../../base/digest.ts';
 import { OpError, quote } from '../../base/errors.ts';
 import type { GcRuns } from '../../gc/collectible.ts';
@@ -38,7 +39,7 @@ export function imagesService(images: ImageStore, gc: GcRuns): Service {
       Delete: unary(v1.DeleteImageRequest, google.protobuf.Empty, async (ctx, request) => {
         const digest = request.target?.digest ?? '';
         await images.delete(ctx, request.name, digest === '' ? undefined : parseDigest(digest));
-        if (request.sync) await gc.collect();
+        if (request.sync) await unlessAborted(ctx.signal, gc.collect());
         return {};
       }),
     },

@@ -1,3 +1,4 @@
+import { unlessAborted } from '../../base/abort.ts';
 import { OpError } from '../../base/errors.ts';
 import type { GcRuns } from '../../gc/collectible.ts';
 import type { Lease, LeaseManager, Resource } from '../../leases/lease.ts';
@@ -19,7 +20,7 @@ export function leasesService(leases: LeaseManager, gc: GcRuns): Service {
       })),
       Delete: unary(v1.DeleteRequest, Empty, async (ctx, { id, sync }) => {
         await leases.delete(ctx, id);
-        if (sync) await gc.collect();
+        if (sync) await unlessAborted(ctx.signal, gc.collect());
         return {};
       }),
       List: unary(v1.ListRequest, v1.ListResponse, async (ctx, { filters }) => ({
