@@ -4,6 +4,7 @@ import type { Log } from '../base/log.ts';
 import type { EndedCall } from '../grpc/call.ts';
 import { GrpcServer } from '../grpc/server.ts';
 import { Health } from '../grpc/services/health.ts';
+import { exitAtOnce } from '../platform/linux/exit.ts';
 import { compose, type Stores, type WorkerPaths } from './compose.ts';
 import type { DaemonConfig } from './config.ts';
 import { inheritedSockets } from './listen-fds.ts';
@@ -27,7 +28,7 @@ export async function serve(config: DaemonConfig, log: Log, workers: WorkerPaths
       { error: error.message },
       'stopping at once: nothing can be acknowledged safely any more',
     );
-    process.exit(1);
+    exitAtOnce(1);
   };
   process.once('uncaughtException', die);
 

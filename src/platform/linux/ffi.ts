@@ -42,6 +42,8 @@ export interface Libc {
   clockGettime(clock: number, time: Bytes): number;
   unshare(flags: number): number;
   umask(mask: number): number;
+  /** `_exit`: nothing is flushed or torn down. */
+  exit(status: number): void;
   /** For requests whose argument is a structure in memory. */
   ioctl(fd: number, request: number, data: Bytes): number;
   /**
@@ -182,6 +184,7 @@ function bindFileCalls(c: Koffi.LibraryHandle) {
     clockGettime: c.func('int clock_gettime(int, void*)'),
     unshare: c.func('int unshare(int)'),
     umask: c.func('uint umask(uint)'),
+    exit: c.func('void _exit(int)'),
     futimens: c.func('int futimens(int, void*)'),
     utimensat: c.func('int utimensat(int, void*, void*, int)'),
     fsync: c.func('int fsync(int)'),
