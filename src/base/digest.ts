@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto';
 import { OpError, quote } from './errors.ts';
 
 declare const digestTag: unique symbol;
@@ -48,3 +49,11 @@ export function splitDigest(digest: Digest): { algorithm: Algorithm; hex: string
   const colon = digest.indexOf(':');
   return { algorithm: digest.slice(0, colon) as Algorithm, hex: digest.slice(colon + 1) };
 }
+
+/**
+ * What names a layer on top of others: all diff IDs up to its own go into it.
+ * @param below the chain ID of the layers below; undefined for none
+ * @see OCI image specification, config.md, "Layer ChainID"
+ */
+export const chainIdOf = <Id extends string>(below: Id | undefined, diffId: Id): Id | Digest =>
+  below === undefined ? diffId : digestOf('sha256', hash('sha256', `${below} ${diffId}`));

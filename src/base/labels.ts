@@ -5,6 +5,9 @@ export type Labels = ReadonlyMap<string, string>;
 
 export const NO_LABELS: Labels = new Map();
 
+/** On the blob of a layer: its diff ID. containerd's unpacker looks there for it. */
+export const UNCOMPRESSED_LABEL = 'containerd.io/uncompressed';
+
 /** A label with an empty value is not stored; that is how containerd's metadata treats it. */
 export function withoutEmptyLabels(labels: Labels): Labels {
   const kept = new Map<string, string>();

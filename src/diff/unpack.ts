@@ -1,6 +1,6 @@
-import { createHash, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import type { RequestContext } from '../base/context.ts';
-import { digestOf, type Digest } from '../base/digest.ts';
+import { chainIdOf, type Digest } from '../base/digest.ts';
 import { isOpError, OpError } from '../base/errors.ts';
 import type { Labels } from '../base/labels.ts';
 import type { Mount, Snapshotter } from '../snapshotters/snapshotter.ts';
@@ -26,17 +26,10 @@ export interface Unpacking {
 /** How often a key or name is tried that is there and is not: somebody is just making it. As containerd. */
 const ATTEMPTS = 3;
 
-/**
- * Names of the snapshots of an image's layers.
- * @see OCI image specification, config.md, "Layer ChainID"
- */
+/** Names of the snapshots of an image's layers. */
 export function chainIds(diffIds: readonly Digest[]): readonly Digest[] {
   const chain: Digest[] = [];
-  for (const diffId of diffIds) {
-    const below = chain.at(-1);
-    const hash = createHash('sha256').update(`${below} ${diffId}`);
-    chain.push(below === undefined ? diffId : digestOf('sha256', hash.digest('hex')));
-  }
+  for (const diffId of diffIds) chain.push(chainIdOf(chain.at(-1), diffId));
   return chain;
 }
 

@@ -1,14 +1,12 @@
-import { hash } from 'node:crypto';
 import { dirname } from 'node:path';
+import { chainIdOf } from '../base/digest.ts';
+import { UNCOMPRESSED_LABEL } from '../base/labels.ts';
 import type { Node } from '../gc/collectible.ts';
 import type { Above, Keepers } from '../gc/keepers.ts';
 import type { Turns } from '../gc/slices.ts';
 import type { Catalog, Item } from './catalog.ts';
 import type { Identity, Place } from './disk.ts';
 import type { Names } from './names.ts';
-
-/** On the blob of a layer: the digest of its tar. */
-const DIFF_ID = 'containerd.io/uncompressed';
 
 export interface Found {
   readonly items: readonly Item[];
@@ -140,21 +138,21 @@ export class Identification {
     const { names, keepers, turns } = this.#dependencies;
     if (stored.snapshot?.kind !== 'committed') return undefined;
     const { parent } = stored.snapshot;
-    const below = parent === '' ? '' : names.nodeOf(node.type, parent).key;
+    const below = parent === '' ? undefined : names.nodeOf(node.type, parent).key;
     for (const each of above.flatMap(({ nodes }) => nodes)) {
       if (each.type !== 'content') continue;
       for (const blob of keepers.references(each)) {
         await turns.step();
         if (blob.type !== 'content') continue;
         const diffId = this.#diffIdOf(blob) ?? blob.key;
-        if (chainId(below, diffId) === node.key) return { digest: blob.key, diffId };
+        if (chainIdOf<string>(below, diffId) === node.key) return { digest: blob.key, diffId };
       }
     }
     return undefined;
   }
 
   #diffIdOf(blob: Node): string | undefined {
-    return this.#dependencies.names.graph.find(blob)?.labels.get(DIFF_ID);
+    return this.#dependencies.names.graph.find(blob)?.labels.get(UNCOMPRESSED_LABEL);
   }
 }
 
@@ -166,7 +164,3 @@ const NOTHING_MORE = {
   layer: '',
   keptBy: [],
 } as const;
-
-/** @see OCI image specification, config.md, "Layer ChainID" */
-const chainId = (below: string, diffId: string): string =>
-  below === '' ? diffId : `sha256:${hash('sha256', `${below} ${diffId}`)}`;

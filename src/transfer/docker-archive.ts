@@ -3,7 +3,7 @@ import { Readable, pipeline } from 'node:stream';
 import { createGzip } from 'node:zlib';
 import type { RequestContext } from '../base/context.ts';
 import { OpError, quote } from '../base/errors.ts';
-import { NO_LABELS, type Labels } from '../base/labels.ts';
+import { NO_LABELS, UNCOMPRESSED_LABEL, type Labels } from '../base/labels.ts';
 import type { ContentStore } from '../content/content.ts';
 import { compressionOf } from '../diff/apply/inflate.ts';
 import { BlobWriter } from './blob-writer.ts';
@@ -25,8 +25,6 @@ import { normalizedReference } from './references.ts';
 
 const PLAIN_LAYER = 'application/vnd.docker.image.rootfs.diff.tar';
 const GZIP_LAYER = 'application/vnd.docker.image.rootfs.diff.tar.gzip';
-/** On a compressed layer: the digest of the plain one. */
-export const UNCOMPRESSED = 'containerd.io/uncompressed';
 
 /**
  * Writes the manifests and the index that an archive of `docker save` lacks: those that containerd writes, to
@@ -106,12 +104,14 @@ async function layerOf(
   layer: ArchiveBlob,
   compressLayers: boolean,
 ): Promise<Child> {
-  for await (const known of content.walk(ctx, [`labels."${UNCOMPRESSED}"==${layer.digest}`])) {
+  for await (const known of content.walk(ctx, [
+    `labels."${UNCOMPRESSED_LABEL}"==${layer.digest}`,
+  ])) {
     return child(await layerTypeOf(ctx, content, known), known);
   }
   const mediaType = await layerTypeOf(ctx, content, layer);
   if (!compressLayers || mediaType === GZIP_LAYER) return child(mediaType, layer);
-  const labels = new Map([[UNCOMPRESSED, layer.digest]]);
+  const labels = new Map([[UNCOMPRESSED_LABEL, layer.digest]]);
   return child(GZIP_LAYER, await compressed(ctx, content, layer, labels));
 }
 

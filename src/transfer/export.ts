@@ -15,6 +15,7 @@ import type { Image, Target } from '../images/image.ts';
 import { IMAGE_NAME, nameAnnotations } from './names.ts';
 import {
   childrenOf,
+  countedParts,
   descriptorJson,
   goJson,
   isIndex,
@@ -29,7 +30,6 @@ import type { ExportOptions } from './transfer.ts';
 
 /** On a blob, and then on its descriptor: where it is from. */
 const DISTRIBUTION_SOURCE = 'containerd.io/distribution.source';
-const DESCRIPTORS_MAX = 10_000;
 /** What eleven octal digits hold. */
 const FIELD_SIZE_MAX = 8 ** 11 - 1;
 
@@ -170,13 +170,7 @@ class Members {
   }
 
   async #addTree(descriptors: readonly Child[]): Promise<void> {
-    this.#count += descriptors.length;
-    if (this.#count > DESCRIPTORS_MAX) {
-      throw new OpError(
-        'ResourceExhausted',
-        `the images are made of more than ${DESCRIPTORS_MAX} parts`,
-      );
-    }
+    this.#count = countedParts(this.#count, descriptors);
     for (const descriptor of descriptors) {
       const children = await childrenOf(this.#ctx, this.#content, descriptor);
       this.#addBlob(descriptor);

@@ -1,13 +1,15 @@
 import type { RequestContext } from '../base/context.ts';
 import type { Digest } from '../base/digest.ts';
 import { OpError, quote } from '../base/errors.ts';
+import { UNCOMPRESSED_LABEL } from '../base/labels.ts';
 import type { ContentStore } from '../content/content.ts';
 import type { Applier } from '../diff/diff.ts';
 import { unpack } from '../diff/unpack.ts';
 import type { Snapshotter } from '../snapshotters/snapshotter.ts';
-import { indexDockerArchive, UNCOMPRESSED } from './docker-archive.ts';
+import { indexDockerArchive } from './docker-archive.ts';
 import {
   childrenOf,
+  countedParts,
   isConfig,
   isIndex,
   isLayer,
@@ -22,9 +24,6 @@ import {
 import { PlatformOrder } from './platforms.ts';
 import { readArchive } from './read-archive.ts';
 import type { ImageDestination, ImportArchive } from './transfer.ts';
-
-/** Of all that an archive's images are made of, as containerd. */
-const DESCRIPTORS_MAX = 10_000;
 
 const LAYOUT_VERSION = '1.0.0';
 
@@ -128,13 +127,7 @@ class Walk {
   }
 
   async visit(descriptors: readonly Child[]): Promise<void> {
-    this.#count += descriptors.length;
-    if (this.#count > DESCRIPTORS_MAX) {
-      throw new OpError(
-        'ResourceExhausted',
-        `the images are made of more than ${DESCRIPTORS_MAX} parts`,
-      );
-    }
+    this.#count = countedParts(this.#count, descriptors);
     for (const descriptor of descriptors) {
       this.#ctx.signal.throwIfAborted();
       await this.visit(await this.#wantedOf(descriptor));
@@ -217,7 +210,7 @@ export async function unpackImage(
       return descriptor === undefined ? [] : [{ descriptor, diffId }];
     }),
     verified: ({ descriptor, diffId }) =>
-      labels.push({ digest: descriptor.digest, key: UNCOMPRESSED, value: diffId }),
+      labels.push({ digest: descriptor.digest, key: UNCOMPRESSED_LABEL, value: diffId }),
   });
   labels.push({
     digest: config.digest,

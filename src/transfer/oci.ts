@@ -43,6 +43,16 @@ export const isNonDistributable = (mediaType: string): boolean =>
  */
 export const JSON_BYTES_MAX = 4 << 20;
 
+/** Of all that an archive's images are made of, as containerd. */
+const PARTS_MAX = 10_000;
+
+/** How many parts it is with these. @throws OpError ResourceExhausted when that is too many */
+export function countedParts(before: number, descriptors: readonly Child[]): number {
+  const count = before + descriptors.length;
+  if (count <= PARTS_MAX) return count;
+  throw new OpError('ResourceExhausted', `the images are made of more than ${PARTS_MAX} parts`);
+}
+
 /**
  * What an image is made of: of a manifest its config and layers, of an index its manifests, else nothing.
  * @throws OpError NotFound; InvalidArgument: it is no such document

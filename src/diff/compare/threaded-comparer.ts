@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { RequestContext } from '../../base/context.ts';
 import { digestOf, type Digest } from '../../base/digest.ts';
 import { isOpError, OpError } from '../../base/errors.ts';
-import type { Labels } from '../../base/labels.ts';
+import { UNCOMPRESSED_LABEL, type Labels } from '../../base/labels.ts';
 import type { ContentStore, Writer } from '../../content/content.ts';
 import { makeCancelFlag, raise } from '../../platform/jobs/cancellation.ts';
 import { Threads } from '../../platform/jobs/threads.ts';
@@ -40,9 +40,6 @@ const IDLE_MS = 10_000;
 /** After a caller gave up, the store has so long to end its ingest in order. */
 const GRACE_MS = 5_000;
 
-/** Where containerd's unpacker looks for a blob's diff ID. */
-const UNCOMPRESSED = 'containerd.io/uncompressed';
-
 /** Packs each layer on a thread; this one only hands its bytes to the store. */
 export class ThreadedComparer implements Comparer, AsyncDisposable {
   readonly #options: ThreadedComparerOptions;
@@ -71,7 +68,7 @@ export class ThreadedComparer implements Comparer, AsyncDisposable {
       const packed = await this.#pack(ctx, { comparison, compression, sourceDateEpoch }, open);
       const digest = digestOf('sha256', packed.blobHex);
       const labels = new Map(options.labels);
-      labels.set(UNCOMPRESSED, digestOf('sha256', packed.diffHex));
+      labels.set(UNCOMPRESSED_LABEL, digestOf('sha256', packed.diffHex));
       await commit(target, open, digest, labels);
       await target.release(target.ctx, digest);
       return { mediaType, digest, size: packed.blobBytes };
@@ -162,7 +159,7 @@ async function commit(
     if (!isOpError(error, 'AlreadyExists')) throw error;
   }
   const info = await content.info(ctx, digest);
-  if (info.labels.has(UNCOMPRESSED)) return;
-  const added = new Map([[UNCOMPRESSED, labels.get(UNCOMPRESSED) ?? '']]);
-  await content.update(ctx, { digest, labels: added }, [`labels.${UNCOMPRESSED}`]);
+  if (info.labels.has(UNCOMPRESSED_LABEL)) return;
+  const added = new Map([[UNCOMPRESSED_LABEL, labels.get(UNCOMPRESSED_LABEL) ?? '']]);
+  await content.update(ctx, { digest, labels: added }, [`labels.${UNCOMPRESSED_LABEL}`]);
 }
