@@ -33,7 +33,7 @@ async function changeAndCommit(release: Release, snapshotter: SnapshotterName) {
   const site = await Site.withContainerd(release);
   const before = await site.stored();
   const image = await smallImage();
-  await importImage(site, image, snapshotter, release.localImport);
+  await importImage(site, image, snapshotter, release.local);
   const command = ['/bin/sh', '-ec', CHANGES];
   await site.containerd.run('--snapshotter', snapshotter, image.reference, 'writer', ...command);
 

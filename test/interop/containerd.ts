@@ -9,14 +9,17 @@ import { Program } from './program.ts';
 /** One of Debian's containerds, as `scripts/fetch-containerd` unpacks them. */
 export interface Release {
   readonly name: '1.6' | '1.7' | '2.x';
-  /** Flags that make `ctr images import` unpack in the client, where the release knows another way. */
-  readonly localImport: readonly string[];
+  /**
+   * Flags that make `ctr images` import and export in the client, where the release knows another way: of an export
+   * through the daemon it may end before it has all.
+   */
+  readonly local: readonly string[];
 }
 
 export const RELEASES: readonly Release[] = [
-  { name: '1.6', localImport: [] },
-  { name: '1.7', localImport: ['--local'] },
-  { name: '2.x', localImport: ['--local'] },
+  { name: '1.6', local: [] },
+  { name: '1.7', local: ['--local'] },
+  { name: '2.x', local: ['--local'] },
 ];
 
 export const cache = process.env['BALLAST_CACHE'] ?? join(homedir(), '.cache/ballast');

@@ -15,7 +15,7 @@ test.for(RELEASES)('behind containerd $name the names are its own', async (relea
   const archive = join(site.folder, 'image.tar');
   const image = await writeSmallImage(archive);
   const snapshotter = ['--snapshotter', 'ballast-overlay'];
-  await containerd.ctr('images', 'import', ...release.localImport, ...snapshotter, archive);
+  await containerd.ctr('images', 'import', ...release.local, ...snapshotter, archive);
   // The archive's own index goes with a collection.
   await containerd.ctr('leases', 'create', '--id', 'one');
   await containerd.ctr('leases', 'rm', '--sync', 'one');

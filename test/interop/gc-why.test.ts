@@ -19,7 +19,7 @@ for (const release of RELEASES) {
     const image = await writeSmallImage(archive);
     const [layer = ''] = image.layers;
     const unpack = ['--snapshotter', 'ballast-overlay', archive];
-    await containerd.ctr('images', 'import', ...release.localImport, ...unpack);
+    await containerd.ctr('images', 'import', ...release.local, ...unpack);
     const { reference, manifest } = image;
     const decides = new RegExp(
       `^containerd \\S+ on ${folder}/containerd.sock decides; by its records\n`,

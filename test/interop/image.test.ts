@@ -65,7 +65,7 @@ async function comeAndGo(
   const where = ['--rm', '--snapshotter', snapshotter, image.reference, 'first'];
   const printed = await site.containerd.run(...where, '/bin/sh', '-ec', script);
   expect(printed).toBe('one file of two names\nwritten\n');
-  await expectExport(site, image);
+  await expectExport(site, release, image);
 
   await removeImage(site, image);
   expect(await listSnapshots(site, snapshotter)).toEqual([]);
@@ -130,10 +130,10 @@ async function expectTree(site: Site, snapshotter: SnapshotterName, image: Image
 }
 
 /** An exported image is the one that came in, blob by blob. */
-async function expectExport(site: Site, image: Image): Promise<void> {
+async function expectExport(site: Site, release: Release, image: Image): Promise<void> {
   const archive = join(site.folder, 'exported.tar');
   const layout = join(site.folder, 'exported');
-  await site.containerd.ctr('images', 'export', archive, image.reference);
+  await site.containerd.ctr('images', 'export', ...release.local, archive, image.reference);
   await mkdir(layout);
   await run('tar', ['-C', layout, '-xf', archive]);
   expect(await manifestDigest(layout)).toBe(await manifestDigest(image.layout));

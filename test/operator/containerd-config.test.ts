@@ -76,7 +76,7 @@ test.for(RELEASES)(
 
 test.for(RELEASES)('check names what containerd $name knows and ballast lacks', async (release) => {
   const site = await Site.withContainerd(release);
-  await importImage(site, await smallImage(), 'ballast-overlay', release.localImport);
+  await importImage(site, await smallImage(), 'ballast-overlay', release.local);
   expect((await check(site)).code).toBe(0);
 
   const blobs = await site.containerd.ctr('content', 'ls');

@@ -38,7 +38,7 @@ test.for(RELEASES)('blobs of containerd $name move into ballast, and back', asyn
 
   const before = await startContainerd(site, release, snapshotsOnly);
   const names = ['--base-name', image.baseName, '--snapshotter', 'ballast-overlay'];
-  await before.ctr('images', 'import', ...release.localImport, ...names, image.archive);
+  await before.ctr('images', 'import', ...release.local, ...names, image.archive);
   const moveBlobs = await shellOf('move_blobs()', site);
   // containerd runs and collects: a blob may go while it is moved.
   expect(await answerOf('sh', ['-eu', '-c', `${moveBlobs}\nmove_blobs`], env)).toMatchObject({
@@ -51,7 +51,13 @@ test.for(RELEASES)('blobs of containerd $name move into ballast, and back', asyn
   const seen = await check(site);
   expect(seen.out).toContain('ok    content: containerd keeps its blobs in ballast');
   expect(seen.code).toBe(0);
-  await moved.ctr('images', 'export', join(site.folder, 'moved.tar'), image.reference);
+  await moved.ctr(
+    'images',
+    'export',
+    ...release.local,
+    join(site.folder, 'moved.tar'),
+    image.reference,
+  );
   const blobs = await moved.ctr('content', 'ls', '-q');
   // What came after the move exists in ballast only.
   const label = ['images', 'label', image.reference, 'moved=yes'];
@@ -62,6 +68,12 @@ test.for(RELEASES)('blobs of containerd $name move into ballast, and back', asyn
   await shell(copy ?? 'false');
   const back = await startContainerd(site, release, snapshotsOnly);
   expect(await back.ctr('content', 'ls', '-q')).toBe(blobs);
-  await back.ctr('images', 'export', join(site.folder, 'back.tar'), image.reference);
+  await back.ctr(
+    'images',
+    'export',
+    ...release.local,
+    join(site.folder, 'back.tar'),
+    image.reference,
+  );
   expect((await check(site)).code).toBe(0);
 });

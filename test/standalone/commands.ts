@@ -14,7 +14,7 @@ const LONG = `long=${'x'.repeat(4096)}`;
 
 /** In this order: what one section makes, others look at. */
 export function sections(release: Release, image: SmallImage): readonly Section[] {
-  const imports = `ctr images import ${release.localImport.join(' ')}`;
+  const imports = `ctr images import ${release.local.join(' ')}`;
   const local = release.name === '2.x' ? '--local' : '';
   return [
     server,

@@ -37,7 +37,7 @@ async function populated(): Promise<Populated> {
   const alone = await Alone.start(release, { gc: COLLECT });
   const archive = join(alone.folder, 'image.tar');
   const image = await writeSmallImage(archive);
-  await alone.ctr('images', 'import', ...release.localImport, archive);
+  await alone.ctr('images', 'import', ...release.local, archive);
   using calls = new Calls(alone.socket);
   await using connection = connect(alone.socket);
   const { content } = connection;

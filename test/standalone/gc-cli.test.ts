@@ -22,7 +22,7 @@ async function ready() {
   const alone = await Alone.start(release, { gc: COLLECT_WHEN_ASKED });
   const archive = join(alone.folder, 'image.tar');
   const image = await writeSmallImage(archive);
-  await alone.ctr('images', 'import', ...release.localImport, archive);
+  await alone.ctr('images', 'import', ...release.local, archive);
   const where = ['--address', alone.socket, '--namespace', 'test'];
   const gc = (verb: string, ...args: readonly string[]): Promise<string> =>
     ballast('gc', verb, ...where, ...args);

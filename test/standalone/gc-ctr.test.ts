@@ -20,7 +20,7 @@ for (const release of RELEASES.filter(({ name }) => name.startsWith('2'))) {
         readdirSync(join(alone.folder, 'root/content/blobs/sha256'));
       const folders = (): readonly string[] =>
         readdirSync(join(alone.folder, 'root/snapshotters/overlayfs/snapshots'));
-      await alone.ctr('images', 'import', ...release.localImport, archive);
+      await alone.ctr('images', 'import', ...release.local, archive);
       expect(files().length).toBeGreaterThanOrEqual(4);
       expect(folders()).toHaveLength(2);
 

@@ -19,6 +19,8 @@ import { actorsOf, NAMESPACES, noRoots } from './gc-actor.ts';
 import { look } from './gc-model.ts';
 
 const ROUNDS = 4;
+/** More of them until there was something of everything. */
+const ROUNDS_MAX = 40;
 
 interface Plan {
   readonly goes: readonly Goes[];
@@ -81,7 +83,8 @@ test('why and plan say what the next run does', async () => {
   using calls = callsOf(daemon);
   const gc = new GcProxy(calls);
   const seen = { kept: 0, gone: 0, shared: 0, unique: 0, below: 0 };
-  for (let round = 0; round < ROUNDS; round++) {
+  const unseen = (): boolean => Object.values(seen).includes(0);
+  for (let round = 0; round < ROUNDS || (unseen() && round < ROUNDS_MAX); round++) {
     const actors = actorsOf(`r${round}`, random, { daemon, calls, roots: noRoots(), sync: 0 });
     await Promise.all(
       actors.map(async (actor) => {

@@ -9,7 +9,7 @@ import { Alone, plainContainerd } from './site.ts';
 import { writeSmallImage } from './small-image.ts';
 
 for (const release of RELEASES) {
-  const local = release.localImport.join(' ');
+  const local = release.local.join(' ');
 
   test(`ctr ${release.name}: an image goes out as it came in`, async () => {
     const alone = await Alone.start(release);
@@ -101,7 +101,7 @@ for (const release of RELEASES) {
     const image = await writeSmallImage(join(alone.folder, 'in.tar'));
     const script = [
       ['namespaces', 'label', 'marker', 'a=b'],
-      ['images', 'import', ...release.localImport, join(alone.folder, 'in.tar')],
+      ['images', 'import', ...release.local, join(alone.folder, 'in.tar')],
       ['images', 'label', image.reference, 'a=b'],
       ['snapshots', 'prepare', 'work', image.chain[1]],
       ['snapshots', 'commit', 'layer', 'work'],
