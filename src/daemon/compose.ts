@@ -111,9 +111,11 @@ export async function compose(
   const namespaced =
     config.standalone &&
     (await openNamespaced(content, { ...config, ...config.standalone }, dependencies));
-  const blobs = undo.use(namespaced?.blobs ?? layerBlobs(content, config.containerdAddress, clock));
+  const { limits, verify } = config.layers;
+  const forLayers = { ...config, verify, clock };
+  const blobs = undo.use(namespaced?.blobs ?? layerBlobs(content, forLayers));
   const workerEntry = workers.layers;
-  const applier = undo.use(new ThreadedApplier({ workerEntry, limits: config.layers, blobs }));
+  const applier = undo.use(new ThreadedApplier({ workerEntry, limits, blobs }));
   const comparer = undo.use(new ThreadedComparer({ workerEntry, blobs }));
 
   const forDrivers = { ...dependencies, rebaser: applier };

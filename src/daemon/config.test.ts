@@ -50,6 +50,7 @@ root = "/mnt/other/ballast-native"
 [layers]
 entries_max = 1000
 file_bytes_max = 1_000_000
+verify = "all"
 [log]
 level = "debug"
 format = "json"
@@ -59,7 +60,10 @@ format = "json"
     containerdAddress: '/run/containerd/containerd.sock',
     plugin: { socket: '/run/ballast/other.sock', mode: 0o600, uid: 7, gid: 8 },
     gc: GC_DEFAULTS,
-    layers: { ...TAR_LIMITS, entriesMax: 1000, fileBytesMax: 1_000_000 },
+    layers: {
+      limits: { ...TAR_LIMITS, entriesMax: 1000, fileBytesMax: 1_000_000 },
+      verify: 'all',
+    },
     standalone: undefined,
     anyName: false,
     byFlags: false,
@@ -95,7 +99,7 @@ test('an empty file is a config of defaults', () => {
     containerdAddress: undefined,
     plugin: { socket: '/run/ballast/plugin.sock', mode: 0o660, uid: 0, gid: 0 },
     gc: GC_DEFAULTS,
-    layers: TAR_LIMITS,
+    layers: { limits: TAR_LIMITS, verify: 'foreign' },
     snapshotters: new Map(),
     standalone: undefined,
     anyName: false,

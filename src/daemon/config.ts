@@ -15,6 +15,8 @@ import {
   keysBelow,
   LOG_FORMATS,
   LOG_LEVELS,
+  VERIFIED,
+  type Verified,
   SHARINGS,
 } from './config-keys.ts';
 import { ConfigSection, type NameOfValue, nearest } from './config-section.ts';
@@ -49,6 +51,12 @@ export interface SnapshotterConfig {
   readonly table: ConfigTable;
 }
 
+export interface LayersConfig {
+  readonly limits: TarLimits;
+  /** Which blobs are compared with their digests when they are unpacked. */
+  readonly verify: Verified;
+}
+
 /** All that a daemon is told when it starts; checked, defaults filled in. */
 export interface DaemonConfig {
   readonly root: string;
@@ -59,7 +67,7 @@ export interface DaemonConfig {
   readonly standalone: StandaloneConfig | undefined;
   /** For a standalone socket. */
   readonly gc: GcConfig;
-  readonly layers: TarLimits;
+  readonly layers: LayersConfig;
   readonly snapshotters: ReadonlyMap<string, SnapshotterConfig>;
   /** The only snapshotter answers whatever name a request carries: a start by flags, without a file. */
   readonly anyName: boolean;
@@ -256,9 +264,9 @@ function gcOf(top: ConfigSection, isStandalone: boolean): GcConfig {
   };
 }
 
-function layersOf(section: ConfigSection): TarLimits {
+function layersOf(section: ConfigSection): LayersConfig {
   section.refuseUnknown(keysBelow('layers'));
-  return {
+  const limits = {
     ...TAR_LIMITS,
     entriesMax: section.count('entries_max', TAR_LIMITS.entriesMax),
     directoriesMax: section.count('directories_max', TAR_LIMITS.directoriesMax),
@@ -266,6 +274,7 @@ function layersOf(section: ConfigSection): TarLimits {
     fileBytesMax: section.count('file_bytes_max', TAR_LIMITS.fileBytesMax),
     plainBytesMax: section.count('plain_bytes_max', TAR_LIMITS.plainBytesMax),
   };
+  return { limits, verify: section.choice('verify', VERIFIED, DEFAULTS.verify) };
 }
 
 function parseToml(text: string, file: string): object {

@@ -4,6 +4,7 @@ import type { RequestContext } from '../base/context.ts';
 import { isOpError, OpError } from '../base/errors.ts';
 import type { ContentStore } from '../content/content.ts';
 import type { LocalContentStore } from '../content/local-store.ts';
+import type { Verified } from './config-keys.ts';
 import { EXPIRE_LABEL } from '../gc/collectible.ts';
 import type { BlobSources } from '../diff/apply/threaded-applier.ts';
 import type { BlobTarget, BlobTargets } from '../diff/compare/threaded-comparer.ts';
@@ -18,21 +19,26 @@ const LABELLING_NS = 2n * MINUTE_NS;
 /** Where the blobs of layers are: in our own store, and in that of a containerd that we serve. */
 export interface LayerBlobs extends BlobSources, BlobTargets, Disposable {}
 
-/** @param address the path of containerd's socket; undefined when there is none */
+export interface LayerBlobsOptions {
+  /** The path of containerd's socket; undefined when there is none. */
+  readonly containerdAddress: string | undefined;
+  readonly verify: Verified;
+  readonly clock: Clock;
+}
+
 export function layerBlobs(
   own: LocalContentStore,
-  address: string | undefined,
-  clock: Clock,
+  { containerdAddress: address, verify, clock }: LayerBlobsOptions,
 ): LayerBlobs {
   const containerd = address === undefined ? undefined : connectStore(address);
   return {
     sourceOf: async (ctx, { digest }) => {
       try {
-        return { path: own.pathOf(digest) };
+        return { path: own.pathOf(digest), toVerify: verify === 'all' };
       } catch (error) {
         if (containerd === undefined || !isOpError(error, 'NotFound')) throw error;
         requireNamespace(ctx);
-        return { chunks: containerd.content.read(ctx, digest, 0, 0) };
+        return { chunks: containerd.content.read(ctx, digest, 0, 0), toVerify: true };
       }
     },
     // Its callers look for a blob in containerd's records, which know nothing of what is put into ours.
@@ -45,10 +51,14 @@ export function layerBlobs(
 }
 
 /** On a standalone socket: those that a request's namespace sees, kept by the request's own lease. */
-export const namespacedBlobs = (own: LocalContentStore, content: ContentStore): LayerBlobs => ({
+export const namespacedBlobs = (
+  own: LocalContentStore,
+  content: ContentStore,
+  verify: Verified,
+): LayerBlobs => ({
   sourceOf: async (ctx, { digest }) => {
     await content.info(ctx, digest);
-    return { path: own.pathOf(digest) };
+    return { path: own.pathOf(digest), toVerify: verify === 'all' };
   },
   targetFor: async (ctx) => ({ content, ctx, release: async () => undefined }),
   [Symbol.dispose]: () => undefined,

@@ -24,6 +24,7 @@ import type { MountManager } from '../mounts/mount.ts';
 import { LocalMountManager } from '../mounts/store.ts';
 import { LocalNamespaceStore } from '../namespaces/store.ts';
 import type { FileJobs } from '../platform/platform.ts';
+import type { LayersConfig } from './config.ts';
 import { namespacedBlobs, type LayerBlobs } from './layer-blobs.ts';
 import { LocalStreamRegistry } from '../streams/registry.ts';
 import type { StreamRegistry } from '../streams/stream.ts';
@@ -75,12 +76,13 @@ interface Options {
   readonly root: string;
   readonly sharing: Sharing;
   readonly gc: GcConfig;
+  readonly layers: Pick<LayersConfig, 'verify'>;
 }
 
 /** @param backend its records and the disk were compared */
 export async function openNamespaced(
   backend: LocalContentStore,
-  { root, sharing, gc: gcConfig }: Options,
+  { root, sharing, gc: gcConfig, layers }: Options,
   dependencies: Dependencies,
 ): Promise<Namespaced> {
   const { metadata, clock, log, warn, jobs } = dependencies;
@@ -103,7 +105,7 @@ export async function openNamespaced(
     nouns: { namespaces, images, leases, containers, events, streams, mounts, gc },
     recovered: mounts.recovered,
     content,
-    blobs: namespacedBlobs(backend, content),
+    blobs: namespacedBlobs(backend, content, layers.verify),
     gc: new LocalGc({ collector, scheduler: gc, clock, ready: ready.promise }),
     snapshotter: (name, tree) => {
       const snapshotter = new NamespacedSnapshotter(name, tree, books);

@@ -22,7 +22,7 @@ export interface Applier {
    * Commit, the layer waits for that: what only its tree can tell, Commit says.
    * @throws NotFound: no such blob; Unimplemented: not the media type of a layer, or a snapshot whose parent comes at
    * Commit to somebody else's snapshotter; InvalidArgument: no archive, or one that wants out of its root;
-   * FailedPrecondition: files were put into such a snapshot already; DataLoss: corrupt, cut off, or not what its
+   * FailedPrecondition: files were put into such a snapshot already; DataLoss: corrupt, cut off, or (where asked) not what its
    * digest says; Canceled
    */
   apply(ctx: RequestContext, layer: Descriptor, mounts: readonly Mount[]): Promise<Descriptor>;

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { expect, test } from 'vitest';
 import { background, type RequestContext } from '../../src/base/context.ts';
-import { digestOf } from '../../src/base/digest.ts';
+import { digestOf, type Digest } from '../../src/base/digest.ts';
 import { PLAIN_LAYER, type Descriptor } from '../../src/diff/diff.ts';
 import type { Client } from '../support/client.ts';
 import { Daemon, DRIVERS } from '../support/daemon.ts';
@@ -17,7 +17,7 @@ import { ownDirectory } from '../support/mounts.ts';
 import { PATIENCE_MS, within } from '../support/patience.ts';
 import { run } from '../support/run.ts';
 import { END, rawEntry, rawHeader, rawPax, type RawHeader } from '../support/tar.ts';
-import { temporaryFolder } from '../support/temporary.ts';
+import { repository, temporaryFolder } from '../support/temporary.ts';
 import { inside as insideMounts, Site } from './site.ts';
 
 /** How much more than an idle daemon one may need for a layer. */
@@ -30,8 +30,11 @@ const headers = (count: number, header: (n: number) => RawHeader): Buffer =>
 const manyFiles = (count: number, directory: (n: number) => string): Buffer =>
   headers(count, (n) => ({ name: `${directory(n)}/f${n}` }));
 
+const sha256Of = (bytes: Buffer): Digest =>
+  digestOf('sha256', createHash('sha256').update(bytes).digest('hex'));
+
 async function upload(client: Client, bytes: Buffer, mediaType: string): Promise<Descriptor> {
-  const digest = digestOf('sha256', createHash('sha256').update(bytes).digest('hex'));
+  const digest = sha256Of(bytes);
   await using writer = await client.content.writer(background, `upload ${digest}`, {});
   for (let at = 0; at < bytes.length; at += 1 << 20) {
     await writer.write(at, Buffer.from(bytes.subarray(at, at + (1 << 20))));
@@ -47,6 +50,44 @@ const statusOf = async (pid: number, field: string): Promise<number> => {
   const status = await readFile(`/proc/${pid}/status`, 'utf8');
   return Number(new RegExp(`${field}:\\s+(\\d+) kB`).exec(status)?.[1]) * 1024;
 };
+
+test('whether a blob is what its digest says is asked again where the config wants it', async () => {
+  const plain = (text: string): Buffer =>
+    Buffer.concat([rawEntry({ name: 'file' }, Buffer.from(text)), END]);
+  for (const verify of ['foreign', 'all']) {
+    await using folder = await temporaryFolder('verify');
+    const [root, socket, file] = ['root', 'ballast.sock', 'ballast.toml'].map((name) =>
+      join(folder.path, name),
+    );
+    await writeFile(
+      file ?? '',
+      `root = "${root}"
+[plugin]
+socket = "${socket}"
+[snapshotter.ballast-native]
+driver = "native"
+[layers]
+verify = "${verify}"
+`,
+    );
+    await using daemon = await Daemon.start({
+      root: root ?? '',
+      socket: socket ?? '',
+      snapshotter: 'ballast-native',
+      command: `${join(repository, 'bin/ballast')} serve --config ${file}`,
+    });
+    const { client } = daemon;
+    const layer = await upload(client, plain('as it was'), PLAIN_LAYER);
+    const blob = join(root ?? '', 'content/blobs', layer.digest.replace(':', '/'));
+    await writeFile(blob, plain('as it is '));
+    const mounts = await prepare(client, 'key');
+    const applying = client.applier.apply(background, layer, mounts);
+    if (verify === 'foreign') expect((await applying).digest).toBe(sha256Of(plain('as it is ')));
+    else await expect(applying).rejects.toMatchObject({ code: 'DataLoss' });
+    const [mount] = mounts;
+    expect(await readdir(mount?.source ?? '')).toEqual(verify === 'foreign' ? ['file'] : []);
+  }
+});
 
 test('zeros of 256 MiB, many files and many directories need no more memory than other layers', async () => {
   await using folder = await temporaryFolder('memory');

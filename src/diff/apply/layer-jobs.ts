@@ -1,7 +1,7 @@
 import { OpError, quote } from '../../base/errors.ts';
-import { splitDigest, type Digest } from '../../base/digest.ts';
+import { digestOf, splitDigest, type Algorithm, type Digest } from '../../base/digest.ts';
 import { cancellationOf, type CancelFlag } from '../../platform/jobs/cancellation.ts';
-import { startHash } from '../../platform/jobs/running-hash.ts';
+import { startHash, type RunningHash } from '../../platform/jobs/running-hash.ts';
 import { fromSyncError, fromSystemError } from '../../platform/linux/errno.ts';
 import { close, O, open, read, syncfs } from '../../platform/linux/files.ts';
 import type { PackedLayer, PackLayer } from '../compare/pack-layer.ts';
@@ -29,7 +29,8 @@ export interface LayerJobs {
 export interface ReadLayer {
   /** A file with the blob, or the ring that it comes in by. */
   readonly source: { readonly path: string } | { readonly ring: Ring };
-  readonly digest: Digest;
+  /** What the blob has to be; undefined: nobody asks. */
+  readonly expected: Digest | undefined;
   readonly plain: Ring;
 }
 
@@ -50,29 +51,48 @@ export interface WrittenLayer {
 }
 
 /**
- * Inflates a blob into the ring, which ends well only if the blob is what its digest says.
+ * Inflates a blob into the ring, which ends well only if the blob is what is expected.
  * @throws OpError NotFound; DataLoss: corrupt, cut off, or another blob; Canceled when the ring was abandoned
  */
-export function readLayer({ source, digest, plain }: ReadLayer): void {
+export function readLayer({ source, expected, plain }: ReadLayer): void {
   const output = new RingWriter(plain);
   try {
-    const { algorithm, hex } = splitDigest(digest);
-    const hash = startHash(algorithm);
+    const check = expected === undefined ? undefined : new DigestCheck(expected);
     let inflater: Inflater | undefined;
     for (const piece of piecesOf(source)) {
-      hash.update(piece);
+      check?.update(piece);
       inflater ??= makeInflater(compressionOf(piece), output);
       inflater.push(piece);
     }
     inflater?.finish();
-    if (hash.digest() !== hex) {
-      throw new OpError('DataLoss', `the blob is ${algorithm}:${hash.digest()}`);
-    }
+    check?.finish();
     output.end();
   } catch (error) {
     output.fail();
     if ('ring' in source) abandonRing(source.ring);
     throw error;
+  }
+}
+
+class DigestCheck {
+  readonly #expected: Digest;
+  readonly #algorithm: Algorithm;
+  readonly #hash: RunningHash;
+
+  constructor(expected: Digest) {
+    this.#expected = expected;
+    this.#algorithm = splitDigest(expected).algorithm;
+    this.#hash = startHash(this.#algorithm);
+  }
+
+  update(piece: Uint8Array): void {
+    this.#hash.update(piece);
+  }
+
+  /** @throws OpError DataLoss */
+  finish(): void {
+    const found = digestOf(this.#algorithm, this.#hash.digest());
+    if (found !== this.#expected) throw new OpError('DataLoss', `the blob is ${found}`);
   }
 }
 

@@ -17,7 +17,13 @@ import { abandonRing, Rings, RingWriter, type Ring } from './ring.ts';
 import { targetOf, type Target } from './target.ts';
 
 /** A blob: the file that has its bytes, or the bytes as they come. */
-export type BlobSource = { readonly path: string } | { readonly chunks: AsyncIterable<Uint8Array> };
+export type BlobSource = (
+  | { readonly path: string }
+  | { readonly chunks: AsyncIterable<Uint8Array> }
+) & {
+  /** Its bytes are to be compared with its digest, as nobody has done so yet. */
+  readonly toVerify: boolean;
+};
 
 /** Where the blobs of layers are. */
 export interface BlobSources {
@@ -107,10 +113,11 @@ export class ThreadedApplier implements Applier, Rebaser, AsyncDisposable {
       const signal = AbortSignal.any([ctx.signal, ending.signal]);
       const source = await blobs.sourceOf({ signal, namespace, leaseId }, layer);
       const read = this.#threads.use((thread) => {
-        if ('path' in source) return thread.run('readLayer', { digest, plain, source });
+        const expected = source.toVerify ? digest : undefined;
+        if ('path' in source) return thread.run('readLayer', { expected, plain, source });
         const ring = this.#rings.take();
         rings.push(ring);
-        return readInto(ring, thread, source.chunks, { digest, plain });
+        return readInto(ring, thread, source.chunks, { expected, plain });
       });
       const write = this.#threads.use((thread) =>
         thread.run('writeLayer', { plain, target, digest, limits, cancel }),
