@@ -1,6 +1,7 @@
 import { OpError, quote } from '../../base/errors.ts';
 import { digestOf, splitDigest, type Algorithm, type Digest } from '../../base/digest.ts';
 import { cancellationOf, type CancelFlag } from '../../platform/jobs/cancellation.ts';
+import type { Grown } from '../../platform/jobs/flush-behind.ts';
 import { startHash, type RunningHash } from '../../platform/jobs/running-hash.ts';
 import { fromSyncError, fromSystemError } from '../../platform/linux/errno.ts';
 import { close, O, open, read, syncfs } from '../../platform/linux/files.ts';
@@ -17,6 +18,9 @@ import type { Tree } from './tree.ts';
 
 /** How much is read at once. */
 const PIECE_BYTES = 256 * 1024;
+
+/** Of the plain archive: what is on its way to the disk once for so much leaves little to the sync at the end. */
+const FLUSH_BYTES = 64 << 20;
 
 /** What layer threads do. The two halves of applying a layer each block a thread, a ring joins them. */
 export interface LayerJobs {
@@ -41,6 +45,8 @@ export interface WriteLayer {
   readonly digest: Digest;
   readonly limits: TarLimits;
   readonly cancel: CancelFlag;
+  /** Told after each FLUSH_BYTES. */
+  readonly grown: Grown;
 }
 
 /** Of the plain archive, with what follows its end. */
@@ -117,12 +123,13 @@ function* piecesOf(source: ReadLayer['source']): Iterable<Uint8Array> {
  * committed: nobody was told that it is there, and whoever asked makes the snapshot anew.
  * @throws OpError InvalidArgument: a layer that is none, or wants out; Canceled; SyncFailure
  */
-export function writeLayer({ plain, target, digest, limits, cancel }: WriteLayer): WrittenLayer {
+export function writeLayer(job: WriteLayer): WrittenLayer {
+  const { plain, target, cancel } = job;
   try {
-    if (target.kind === 'stage') return stageLayer(plain, target, digest, limits);
+    if (target.kind === 'stage') return stageLayer(job, target);
     using tree = openTree(target, cancellationOf(cancel, 'applying a layer'));
     try {
-      const written = writeTree(plain, tree, limits);
+      const written = writeTree(job, tree);
       flush(tree);
       return written;
     } catch (error) {
@@ -135,22 +142,17 @@ export function writeLayer({ plain, target, digest, limits, cancel }: WriteLayer
   }
 }
 
-function writeTree(plain: Ring, tree: Tree, limits: TarLimits): WrittenLayer {
-  using writer = new LayerWriter(tree, limits);
-  return writeEntries(plain, writer, limits);
+function writeTree(job: WriteLayer, tree: Tree): WrittenLayer {
+  using writer = new LayerWriter(tree, job.limits);
+  return writeEntries(job, writer);
 }
 
 /** The same for a tree that is not known yet. Of what failed nothing stays. */
-function stageLayer(
-  plain: Ring,
-  target: StageTarget,
-  digest: Digest,
-  limits: TarLimits,
-): WrittenLayer {
+function stageLayer(job: WriteLayer, target: StageTarget): WrittenLayer {
   using stage = new LayerStage(target);
   try {
-    const written = writeEntries(plain, stage, limits);
-    stage.keep(digest);
+    const written = writeEntries(job, stage);
+    stage.keep(job.digest);
     return written;
   } catch (error) {
     stage.clear();
@@ -165,15 +167,19 @@ interface LayerSink extends TarSink {
   readonly place: string;
 }
 
-function writeEntries(plain: Ring, writer: LayerSink, limits: TarLimits): WrittenLayer {
+function writeEntries({ plain, limits, grown }: WriteLayer, writer: LayerSink): WrittenLayer {
   const hash = startHash('sha256');
   let size = 0;
+  let flushAt = FLUSH_BYTES;
   const reader = new TarReader(writer, limits);
   try {
     for (const chunk of new RingReader(plain).chunks()) {
       hash.update(chunk);
       size += chunk.length;
       reader.push(chunk);
+      if (size < flushAt) continue;
+      grown.postMessage(undefined);
+      flushAt += FLUSH_BYTES;
     }
   } catch (error) {
     if (!(error instanceof OpError) || error.code !== 'Aborted') throw error;

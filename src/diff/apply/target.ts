@@ -82,6 +82,19 @@ export function splitLowers(text: string): readonly string[] {
   return parts.map((part) => part.replaceAll(/\\(.)/gs, '$1'));
 }
 
+/** What is written to; undefined where nobody sees it. */
+export function directoryOf(target: Target): string | undefined {
+  switch (target.kind) {
+    case 'directory':
+      return target.path;
+    case 'overlay':
+    case 'stage':
+      return target.upper;
+    case 'mount':
+      return undefined;
+  }
+}
+
 /** @throws OpError NotFound; FailedPrecondition: the kernel does not mount it */
 export function openTree(target: TreeTarget, cancellation: Cancellation): Tree {
   switch (target.kind) {

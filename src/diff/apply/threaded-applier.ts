@@ -3,6 +3,7 @@ import type { RequestContext } from '../../base/context.ts';
 import { digestOf } from '../../base/digest.ts';
 import { isOpError, OpError, quote } from '../../base/errors.ts';
 import { makeCancelFlag, raise } from '../../platform/jobs/cancellation.ts';
+import { FlushBehind } from '../../platform/jobs/flush-behind.ts';
 import { Lane } from '../../platform/jobs/lane.ts';
 import type { Thread } from '../../platform/jobs/thread.ts';
 import { Threads } from '../../platform/jobs/threads.ts';
@@ -14,7 +15,7 @@ import { pourInto } from '../ring-stream.ts';
 import type { TarLimits } from './limits.ts';
 import { isLayer } from './media-types.ts';
 import { abandonRing, Rings, RingWriter, type Ring } from './ring.ts';
-import { targetOf, type Target } from './target.ts';
+import { directoryOf, targetOf, type Target } from './target.ts';
 
 /** A blob: the file that has its bytes, or the bytes as they come. */
 export type BlobSource = (
@@ -96,6 +97,8 @@ export class ThreadedApplier implements Applier, Rebaser, AsyncDisposable {
   }
 
   async #apply(ctx: RequestContext, layer: Descriptor, target: Target): Promise<Descriptor> {
+    using flushing = new FlushBehind(directoryOf(target));
+    const grown = flushing.port;
     const plain = this.#rings.take();
     const rings = [plain];
     const cancel = makeCancelFlag();
@@ -120,7 +123,7 @@ export class ThreadedApplier implements Applier, Rebaser, AsyncDisposable {
         return readInto(ring, thread, source.chunks, { expected, plain });
       });
       const write = this.#threads.use((thread) =>
-        thread.run('writeLayer', { plain, target, digest, limits, cancel }),
+        thread.run('writeLayer', { plain, target, digest, limits, cancel, grown }, [grown]),
       );
       // Each has told the other already, unless its thread died; nobody tells where the bytes come from.
       read.catch(() => new RingWriter(plain).fail());

@@ -1,3 +1,4 @@
+import type { MessagePort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { decodeError, type JobMap, type JobResult, type Jobs } from './protocol.ts';
 
@@ -42,7 +43,7 @@ export class Thread<Map extends Jobs<Map> = JobMap> {
   async run<Name extends keyof Map>(
     name: Name,
     input: Map[Name]['in'],
-    transfer: readonly ArrayBuffer[] = [],
+    transfer: readonly (ArrayBuffer | MessagePort)[] = [],
   ): Promise<Map[Name]['out']> {
     const result: JobResult<Map[Name]['out']> = await this.#pool.run(
       { name, input },
