@@ -5,7 +5,7 @@ import { isOpError, OpError } from '../base/errors.ts';
 import type { ContentStore } from '../content/content.ts';
 import type { LocalContentStore } from '../content/local-store.ts';
 import { EXPIRE_LABEL } from '../gc/collectible.ts';
-import type { BlobSources } from '../diff/apply/threaded-applier.ts';
+import type { BlobSources } from '../diff/apply/layer-reading.ts';
 import type { BlobTarget, BlobTargets } from '../diff/compare/threaded-comparer.ts';
 import { connectStore, type ContainerdStore } from '../grpc/proxy/containerd-store.ts';
 
