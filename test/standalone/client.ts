@@ -114,8 +114,18 @@ export const COLLECT_WHEN_ASKED = 'startup_delay = "0ms"\npause_threshold = 0.00
 /** As it is by itself. */
 export const COLLECT = '';
 
+interface AloneSnapshotter {
+  readonly driver?: 'native' | 'btrfs';
+  /** Where snapshots are; below the root by default. */
+  readonly snapshots?: string;
+}
+
 /** Starts a ballast alone, with one snapshotter; the caller disposes it. */
-export async function startAlone(root: string, gc: string = COLLECT_NOTHING): Promise<Daemon> {
+export async function startAlone(
+  root: string,
+  gc: string = COLLECT_NOTHING,
+  { driver = 'native', snapshots }: AloneSnapshotter = {},
+): Promise<Daemon> {
   const config = join(root, 'ballast.toml');
   await mkdir(root, { recursive: true });
   const socket = join(root, 'alone.sock');
@@ -124,14 +134,15 @@ export async function startAlone(root: string, gc: string = COLLECT_NOTHING): Pr
 socket = "${socket}"
 [gc]
 ${gc}
-[snapshotter.native]
-driver = "native"
+[snapshotter.${driver}]
+driver = "${driver}"
+${snapshots === undefined ? '' : `root = "${snapshots}"`}
 `;
   await writeFile(config, text);
   return Daemon.start({
     root,
     socket,
-    snapshotter: 'native',
+    snapshotter: driver,
     command: `${join(repository, 'bin/ballast')} serve --config ${config}`,
   });
 }
