@@ -139,7 +139,7 @@ async function engineOn(driver: 'native' | 'btrfs'): Promise<Engine> {
   await using parts = new AsyncDisposableStack();
   const blobs = new Blobs();
   const root = parts.use(await rootFor(driver, 'ahead'));
-  const daemon = parts.use(await startAlone(root.path, undefined, { driver }));
+  const daemon = parts.use(await startAlone(root.path, undefined, driver));
   const workerEntry = join(repository, 'src/daemon/layer-worker.ts');
   const applier = parts.use(new ThreadedApplier({ workerEntry, limits: TAR_LIMITS, blobs }));
   const all = parts.move();

@@ -114,17 +114,11 @@ export const COLLECT_WHEN_ASKED = 'startup_delay = "0ms"\npause_threshold = 0.00
 /** As it is by itself. */
 export const COLLECT = '';
 
-interface AloneSnapshotter {
-  readonly driver?: 'native' | 'btrfs';
-  /** Where snapshots are; below the root by default. */
-  readonly snapshots?: string;
-}
-
 /** Starts a ballast alone, with one snapshotter; the caller disposes it. */
 export async function startAlone(
   root: string,
   gc: string = COLLECT_NOTHING,
-  { driver = 'native', snapshots }: AloneSnapshotter = {},
+  driver: 'native' | 'btrfs' = 'native',
 ): Promise<Daemon> {
   const config = join(root, 'ballast.toml');
   await mkdir(root, { recursive: true });
@@ -136,7 +130,6 @@ socket = "${socket}"
 ${gc}
 [snapshotter.${driver}]
 driver = "${driver}"
-${snapshots === undefined ? '' : `root = "${snapshots}"`}
 `;
   await writeFile(config, text);
   return Daemon.start({

@@ -5,7 +5,7 @@ import type { Threads } from '../../platform/jobs/threads.ts';
 import type { Descriptor } from '../diff.ts';
 import { pourInto } from '../ring-stream.ts';
 import type { LayerJobs, ReadLayer } from './layer-jobs.ts';
-import { abandonRing, RingWriter, type Ring, type Rings } from './ring.ts';
+import { abandonRing, RingWriter, type Ring, type Rings, type RingSize } from './ring.ts';
 
 /** A blob: the file that has its bytes, or the bytes as they come. */
 export type BlobSource = { readonly path: string } | { readonly chunks: AsyncIterable<Uint8Array> };
@@ -16,9 +16,10 @@ export interface BlobSources {
   sourceOf(ctx: RequestContext, layer: Descriptor): Promise<BlobSource>;
 }
 
-export interface ReadingDependencies {
+export interface ReadingOptions {
   readonly threads: Threads<LayerJobs>;
   readonly rings: Rings;
+  readonly ringSize: RingSize;
   readonly blobs: BlobSources;
 }
 
@@ -34,18 +35,18 @@ export class LayerReading implements AsyncDisposable {
   readonly found: Promise<unknown>;
   /** Resolves when all of it is in the ring, and the blob is what its digest says. @throws OpError as Applier.apply */
   readonly ended: Promise<void>;
-  readonly #dependencies: ReadingDependencies;
+  readonly #options: ReadingOptions;
   readonly #signal: AbortSignal;
   readonly #ending = new AbortController();
   /** In use. */
   readonly #rings = new Set<Ring>();
 
-  constructor(ctx: RequestContext, layer: Descriptor, dependencies: ReadingDependencies) {
-    const { rings, blobs } = dependencies;
+  constructor(ctx: RequestContext, layer: Descriptor, options: ReadingOptions) {
+    const { rings, ringSize, blobs } = options;
     this.layer = layer;
-    this.plain = rings.take();
+    this.plain = rings.take(ringSize);
     this.#rings.add(this.plain);
-    this.#dependencies = dependencies;
+    this.#options = options;
     this.#signal = ctx.signal;
     const { namespace, leaseId } = ctx;
     const signal = AbortSignal.any([ctx.signal, this.#ending.signal]);
@@ -76,7 +77,7 @@ export class LayerReading implements AsyncDisposable {
     const source = await found;
     const { digest } = this.layer;
     const { plain } = this;
-    await this.#dependencies.threads.use((thread) =>
+    await this.#options.threads.use((thread) =>
       'path' in source
         ? thread.run('readLayer', { digest, plain, source })
         : this.#readFrom(source.chunks, thread, { digest, plain }),
@@ -89,7 +90,8 @@ export class LayerReading implements AsyncDisposable {
     thread: Thread<LayerJobs>,
     job: Omit<ReadLayer, 'source'>,
   ): Promise<void> {
-    const ring = this.#dependencies.rings.take();
+    const { rings, ringSize } = this.#options;
+    const ring = rings.take(ringSize);
     this.#rings.add(ring);
     if (this.#ending.signal.aborted) abandonRing(ring);
     const [pouring, reading] = await Promise.allSettled([
@@ -105,6 +107,6 @@ export class LayerReading implements AsyncDisposable {
 
   #giveBack(ring: Ring): void {
     this.#rings.delete(ring);
-    this.#dependencies.rings.giveBack(ring);
+    this.#options.rings.giveBack(ring);
   }
 }

@@ -13,7 +13,7 @@ import { LayerReading, type BlobSources } from './layer-reading.ts';
 import { LayersInOrder } from './layers-in-order.ts';
 import type { TarLimits } from './limits.ts';
 import { isLayer } from './media-types.ts';
-import { Rings } from './ring.ts';
+import { Rings, type RingSize } from './ring.ts';
 import { targetOf, type Target } from './target.ts';
 
 export interface ThreadedApplierOptions {
@@ -49,12 +49,13 @@ export class ThreadedApplier implements Applier, Rebaser, AsyncDisposable {
   }
 
   apply(ctx: RequestContext, layer: Descriptor, mounts: readonly Mount[]): Promise<Descriptor> {
-    return this.#apply(ctx, layer, mounts, () => this.#read(ctx, layer));
+    return this.#apply(ctx, layer, mounts, () => this.#read(ctx, layer, 'whole'));
   }
 
   inOrder(ctx: RequestContext, layers: readonly Descriptor[]): Applier & AsyncDisposable {
     return new LayersInOrder(ctx, layers, {
-      read: (within, layer) => this.#read(within, layer),
+      // One for the layer that is written, one for the next: no more memory than for one by itself.
+      read: (within, layer) => this.#read(within, layer, 'half'),
       write: (within, layer, mounts, reading) => this.#apply(within, layer, mounts, reading),
       ahead: this.#ahead,
       aheadMax: LAYERS.parallelMax,
@@ -99,9 +100,10 @@ export class ThreadedApplier implements Applier, Rebaser, AsyncDisposable {
     });
   }
 
-  #read(ctx: RequestContext, layer: Descriptor): LayerReading {
+  #read(ctx: RequestContext, layer: Descriptor, ringSize: RingSize): LayerReading {
     const { blobs } = this.#options;
-    return new LayerReading(ctx, layer, { threads: this.#threads, rings: this.#rings, blobs });
+    const [threads, rings] = [this.#threads, this.#rings];
+    return new LayerReading(ctx, layer, { threads, rings, ringSize, blobs });
   }
 
   async #write(ctx: RequestContext, reading: LayerReading, target: Target): Promise<Descriptor> {
