@@ -6,7 +6,7 @@ import type { ContentStore } from '../content/content.ts';
 import type { LocalContentStore } from '../content/local-store.ts';
 import type { Verified } from './config-keys.ts';
 import { EXPIRE_LABEL } from '../gc/collectible.ts';
-import type { BlobSources } from '../diff/apply/threaded-applier.ts';
+import type { BlobSources } from '../diff/apply/layer-reading.ts';
 import type { BlobTarget, BlobTargets } from '../diff/compare/threaded-comparer.ts';
 import { connectStore, type ContainerdStore } from '../grpc/proxy/containerd-store.ts';
 

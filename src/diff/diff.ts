@@ -26,6 +26,13 @@ export interface Applier {
    * digest says; Canceled
    */
   apply(ctx: RequestContext, layer: Descriptor, mounts: readonly Mount[]): Promise<Descriptor>;
+  /**
+   * Applies these layers one after another, in this order, some of them perhaps not at all. While one is written and
+   * committed, the next is read, verified and inflated, as far as memory is bounded. It changes nothing else: what is
+   * wrong with a layer, its own `apply` says. Disposing ends what was read ahead. Where each call is a request, it
+   * is not there.
+   */
+  inOrder?(ctx: RequestContext, layers: readonly Descriptor[]): Applier & AsyncDisposable;
 }
 
 export interface CompareOptions {

@@ -10,8 +10,6 @@ import {
   RingEnd,
   RingWriter,
   SIGNAL,
-  SLOTS,
-  slotOf,
   STATE,
   type Ring,
 } from './apply/ring.ts';
@@ -52,7 +50,7 @@ class AsyncRingReader extends RingEnd {
     const isFilled = (): boolean => Atomics.load(words, FILLED) !== this.#freed;
     await until(words, () => isFilled() || Atomics.load(words, STATE) !== OPEN);
     if (isFilled()) {
-      return this.memory(this.#freed, Atomics.load(words, LENGTHS + slotOf(this.#freed)));
+      return this.memory(this.#freed, Atomics.load(words, LENGTHS + this.slotOf(this.#freed)));
     }
     if (Atomics.load(words, STATE) === ENDED) return undefined;
     throw new OpError('Aborted', 'what the bytes come from failed');
@@ -68,7 +66,7 @@ class AsyncRingWriter extends RingWriter {
   async write(chunk: Uint8Array): Promise<void> {
     for (let rest = chunk; rest.length > 0;) {
       const filled = Atomics.load(this.words, FILLED);
-      await until(this.words, () => filled - Atomics.load(this.words, FREED) < SLOTS);
+      await until(this.words, () => filled - Atomics.load(this.words, FREED) < this.slots);
       const slot = this.slot();
       const part = rest.subarray(0, slot.length);
       slot.set(part);

@@ -17,7 +17,7 @@ export interface Unpacking {
   readonly applier: Applier;
   /** The lowest first. */
   readonly layers: readonly ImageLayer[];
-  /** The snapshotter claims `rebase`: layers are applied at the same time. */
+  /** The snapshotter claims `rebase`: layers are applied at the same time. Otherwise in order, read ahead. */
   readonly canRebase: boolean;
   /** The layer was applied, and has the diff ID that the config says. */
   readonly verified?: (layer: ImageLayer) => void;
@@ -40,14 +40,21 @@ export function chainIds(diffIds: readonly Digest[]): readonly Digest[] {
  * @throws OpError as Applier.apply and Snapshotter.commit do; InvalidArgument: a layer has another diff ID
  */
 export async function unpack(ctx: RequestContext, unpacking: Unpacking): Promise<string> {
-  const { snapshotter, layers, canRebase } = unpacking;
+  const { snapshotter, applier, layers, canRebase } = unpacking;
   const names = chainIds(layers.map(({ diffId }) => diffId));
   const first = await firstMissing(ctx, snapshotter, names);
   const failure = new AbortController();
   const signal = AbortSignal.any([ctx.signal, failure.signal]);
   // By name: a request's context has getters, which a spread would lose.
   const { namespace, leaseId } = ctx;
-  const image: Image = { ...unpacking, ctx: { signal, namespace, leaseId }, names };
+  const within = { signal, namespace, leaseId };
+  await using inOrder = canRebase
+    ? undefined
+    : applier.inOrder?.(
+        within,
+        layers.slice(first).map(({ descriptor }) => descriptor),
+      );
+  const image: Image = { ...unpacking, applier: inOrder ?? applier, ctx: within, names };
   let below: Promise<void> = Promise.resolve();
   const unpacked: Promise<void>[] = [];
   for (let index = first; index < layers.length; index++) {

@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import { background } from '../../src/base/context.ts';
 import { parseDigest, type Digest } from '../../src/base/digest.ts';
 import { isOpError, type OpError } from '../../src/base/errors.ts';
+import type { Applier } from '../../src/diff/diff.ts';
 import { unpack, type ImageLayer } from '../../src/diff/unpack.ts';
 import type { Mount } from '../../src/snapshotters/snapshotter.ts';
 import type { Client } from '../support/client.ts';
@@ -74,11 +75,26 @@ function watched(engine: Engine, leftovers: string[]): Pick<Engine, 'applier' | 
         .commit(ctx, name, key, labels, parent)
         .catch((error: unknown) => look(error, prepared.get(key) ?? [])),
   });
-  const applier = overridden(engine.applier, {
-    apply: (ctx, layer, mounts) =>
-      engine.applier.apply(ctx, layer, mounts).catch((error: unknown) => look(error, mounts)),
-  });
-  return { snapshotter, applier };
+  const looked =
+    (applier: Applier): Applier['apply'] =>
+    (ctx, layer, mounts) =>
+      applier.apply(ctx, layer, mounts).catch((error: unknown) => look(error, mounts));
+  const { applier } = engine;
+  const inOrder = applier.inOrder?.bind(applier);
+  if (inOrder === undefined) return { snapshotter, applier: { apply: looked(applier) } };
+  return {
+    snapshotter,
+    applier: {
+      apply: looked(applier),
+      inOrder: (ctx, layers) => {
+        const ordered = inOrder(ctx, layers);
+        return {
+          apply: looked(ordered),
+          [Symbol.asyncDispose]: () => ordered[Symbol.asyncDispose](),
+        };
+      },
+    },
+  };
 }
 
 async function namesLeft(mounts: readonly Mount[]): Promise<readonly string[]> {

@@ -87,20 +87,30 @@ export function severalImages(): Buffer {
 }
 
 /** The archive of an image with one layer that has these bytes in a file. */
-export function imageOf(bytes: Buffer, name = 'example.invalid/large:1'): Buffer {
+export const imageOf = (bytes: Buffer, name = 'example.invalid/large:1'): Buffer =>
+  imageOfLayers(name, [{ plain: Buffer.concat([rawEntry({ name: 'file' }, bytes), END]) }]);
+
+export interface TestLayer {
+  readonly plain: Buffer;
+  /** In the place of a gzip of it. */
+  readonly blob?: Buffer;
+}
+
+export function imageOfLayers(name: string, given: readonly TestLayer[]): Buffer {
   const layout = new Layout();
-  const plain = Buffer.concat([rawEntry({ name: 'file' }, bytes), END]);
-  const layer = layout.add(gzipSync(plain, { level: 1 }), LAYER);
+  const layers = given.map(({ plain, blob }) =>
+    layout.add(blob ?? gzipSync(plain, { level: 1 }), LAYER),
+  );
   const config = layout.add(
     json({
       architecture: 'amd64',
       os: 'linux',
-      rootfs: { type: 'layers', diff_ids: [digestOf(plain)] },
+      rootfs: { type: 'layers', diff_ids: given.map(({ plain }) => digestOf(plain)) },
     }),
     'application/vnd.oci.image.config.v1+json',
   );
   const manifest = layout.add(
-    json({ schemaVersion: 2, config, layers: [layer] }),
+    json({ schemaVersion: 2, config, layers }),
     'application/vnd.oci.image.manifest.v1+json',
   );
   return layout.archive(named(manifest, name));

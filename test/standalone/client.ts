@@ -115,7 +115,11 @@ export const COLLECT_WHEN_ASKED = 'startup_delay = "0ms"\npause_threshold = 0.00
 export const COLLECT = '';
 
 /** Starts a ballast alone, with one snapshotter; the caller disposes it. */
-export async function startAlone(root: string, gc: string = COLLECT_NOTHING): Promise<Daemon> {
+export async function startAlone(
+  root: string,
+  gc: string = COLLECT_NOTHING,
+  driver: 'native' | 'btrfs' = 'native',
+): Promise<Daemon> {
   const config = join(root, 'ballast.toml');
   await mkdir(root, { recursive: true });
   const socket = join(root, 'alone.sock');
@@ -124,14 +128,14 @@ export async function startAlone(root: string, gc: string = COLLECT_NOTHING): Pr
 socket = "${socket}"
 [gc]
 ${gc}
-[snapshotter.native]
-driver = "native"
+[snapshotter.${driver}]
+driver = "${driver}"
 `;
   await writeFile(config, text);
   return Daemon.start({
     root,
     socket,
-    snapshotter: 'native',
+    snapshotter: driver,
     command: `${join(repository, 'bin/ballast')} serve --config ${config}`,
   });
 }

@@ -7,13 +7,13 @@ import { gzipSync } from 'node:zlib';
 import { expect, onTestFinished, test } from 'vitest';
 import { RELEASES } from '../interop/containerd.ts';
 import { Program } from '../interop/program.ts';
-import type { Daemon } from '../support/daemon.ts';
 import { loopFileSystem } from '../support/loop-fs.ts';
 import { PATIENCE_MS, within } from '../support/patience.ts';
 import { END, rawHeader } from '../support/tar.ts';
 import { temporaryFolder } from '../support/temporary.ts';
 import { dockerArchive, imageOf, severalImages } from './archives.ts';
 import { callsOf, COLLECT, inside, RPC, startAlone } from './client.ts';
+import { leftOf, NOTHING } from './left.ts';
 import { Alone } from './site.ts';
 import { packed, TransferClient, transferTypes, type Headers } from './transfer-client.ts';
 
@@ -32,33 +32,6 @@ const exportTo = (stream: string) =>
   packed('ImageExportStream', transferTypes.ImageExportStream, { stream });
 const store = (properties: Parameters<TransferClient['import']>[2]) =>
   packed('ImageStore', transferTypes.ImageStore, properties);
-
-interface Left {
-  readonly images: readonly string[];
-  readonly leases: number;
-  readonly blobs: number;
-  readonly ingests: number;
-  readonly snapshots: number;
-}
-
-const NOTHING: Left = { images: [], leases: 0, blobs: 0, ingests: 0, snapshots: 0 };
-
-/** After a collection. */
-async function leftOf(daemon: Daemon): Promise<Left> {
-  using calls = callsOf(daemon);
-  await calls.unary(ctx, RPC.createLease, { id: 'to collect' });
-  await calls.unary(ctx, RPC.deleteLease, { id: 'to collect', sync: true });
-  const { content, snapshotter } = daemon.client;
-  const { images } = await calls.unary(ctx, RPC.listImages, {});
-  const { leases } = await calls.unary(ctx, RPC.listLeases, {});
-  return {
-    images: images.map(({ name }) => name ?? ''),
-    leases: leases.length,
-    blobs: (await Array.fromAsync(content.walk(ctx, []))).length,
-    ingests: (await content.statuses(ctx, [])).length,
-    snapshots: (await Array.fromAsync(snapshotter.walk(ctx, []))).length,
-  };
-}
 
 const FAILING: Readonly<Record<string, readonly [archive: () => Buffer, code: string]>> = {
   'cut off within a layer': [() => imageOf(randomBytes(1 << 20)).subarray(0, 500_000), 'DataLoss'],

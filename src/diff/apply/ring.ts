@@ -1,7 +1,7 @@
 import { OpError } from '../../base/errors.ts';
 
 /** One side is ahead in large files, the other in small ones: 16 cost 3 % of the time, 128 gained as much again. */
-export const SLOTS = 64;
+const SLOTS = 64;
 const SLOT_BYTES = 256 * 1024;
 
 /** Words of the shared header: counters of slots filled and given back, how it stands, and a word to wait on. */
@@ -23,6 +23,9 @@ export const ABANDONED = 3;
 /** Bytes on their way from one thread to another: shared memory, to be given to both. */
 export type Ring = SharedArrayBuffer;
 
+/** `half`: two of them take as much memory as one. */
+export type RingSize = 'whole' | 'half';
+
 /** How long memory is kept for the next layer of an image. */
 const IDLE_MS = 10_000;
 
@@ -34,9 +37,11 @@ export class Rings {
   #idle: Ring[] = [];
   #timer: NodeJS.Timeout | undefined;
 
-  take(): Ring {
-    const ring = this.#idle.pop();
-    if (ring === undefined) return new SharedArrayBuffer(HEADER_BYTES + SLOTS * SLOT_BYTES);
+  take(size: RingSize = 'whole'): Ring {
+    const bytes = HEADER_BYTES + (size === 'half' ? SLOTS / 2 : SLOTS) * SLOT_BYTES;
+    const at = this.#idle.findLastIndex(({ byteLength }) => byteLength === bytes);
+    const [ring] = at < 0 ? [] : this.#idle.splice(at, 1);
+    if (ring === undefined) return new SharedArrayBuffer(bytes);
     new Int32Array(ring, 0, LENGTHS).fill(0);
     return ring;
   }
@@ -58,15 +63,23 @@ export function abandonRing(ring: Ring): void {
 
 export class RingEnd {
   protected readonly words: Int32Array<SharedArrayBuffer>;
+  /** A power of two. */
+  protected readonly slots: number;
   readonly #ring: Ring;
 
   constructor(ring: Ring) {
     this.#ring = ring;
+    this.slots = (ring.byteLength - HEADER_BYTES) / SLOT_BYTES;
     this.words = new Int32Array(ring, 0, LENGTHS + SLOTS);
   }
 
   protected memory(count: number, length: number): Uint8Array {
-    return new Uint8Array(this.#ring, HEADER_BYTES + slotOf(count) * SLOT_BYTES, length);
+    return new Uint8Array(this.#ring, HEADER_BYTES + this.slotOf(count) * SLOT_BYTES, length);
+  }
+
+  /** Counters wrap around. */
+  protected slotOf(count: number): number {
+    return count & (this.slots - 1);
   }
 
   /** Blocks the thread. The signal is read before the condition: a change in between is no wait. */
@@ -90,14 +103,14 @@ export class RingWriter extends RingEnd {
   /** The next free slot's memory, waited for; filled from its start. @throws OpError Canceled */
   slot(): Uint8Array {
     const filled = Atomics.load(this.words, FILLED);
-    this.waitUntil(() => filled - Atomics.load(this.words, FREED) < SLOTS);
+    this.waitUntil(() => filled - Atomics.load(this.words, FREED) < this.slots);
     return this.memory(filled, SLOT_BYTES);
   }
 
   /** Hands over the first `length` bytes of the slot. */
   publish(length: number): void {
     const filled = Atomics.load(this.words, FILLED);
-    Atomics.store(this.words, LENGTHS + slotOf(filled), length);
+    Atomics.store(this.words, LENGTHS + this.slotOf(filled), length);
     this.set(FILLED, (filled + 1) | 0);
   }
 
@@ -128,7 +141,7 @@ export class RingReader extends RingEnd {
       const isClosed = (): boolean => Atomics.load(this.words, STATE) !== OPEN;
       this.waitUntil(() => isFilled() || isClosed());
       if (!isFilled()) return this.#finish();
-      yield this.memory(freed, Atomics.load(this.words, LENGTHS + slotOf(freed)));
+      yield this.memory(freed, Atomics.load(this.words, LENGTHS + this.slotOf(freed)));
       this.set(FREED, (freed + 1) | 0);
     }
   }
@@ -138,9 +151,6 @@ export class RingReader extends RingEnd {
     throw new OpError('Aborted', 'what the layer was read from failed');
   }
 }
-
-/** Counters wrap around; slots are a power of two. */
-export const slotOf = (count: number): number => count & (SLOTS - 1);
 
 export const abandoned = (): OpError => new OpError('Canceled', 'the layer was given up');
 

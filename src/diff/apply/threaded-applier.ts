@@ -5,32 +5,17 @@ import { isOpError, OpError, quote } from '../../base/errors.ts';
 import { makeCancelFlag, raise } from '../../platform/jobs/cancellation.ts';
 import { FlushBehind } from '../../platform/jobs/flush-behind.ts';
 import { Lane } from '../../platform/jobs/lane.ts';
-import type { Thread } from '../../platform/jobs/thread.ts';
 import { Threads } from '../../platform/jobs/threads.ts';
 import type { Rebase, Rebaser } from '../../snapshotters/driver.ts';
 import type { Mount } from '../../snapshotters/snapshotter.ts';
 import { PLAIN_LAYER, type Applier, type Descriptor } from '../diff.ts';
-import type { LayerJobs, ReadLayer, WrittenLayer } from './layer-jobs.ts';
-import { pourInto } from '../ring-stream.ts';
+import type { LayerJobs, WrittenLayer } from './layer-jobs.ts';
+import { LayerReading, type BlobSources } from './layer-reading.ts';
+import { LayersInOrder } from './layers-in-order.ts';
 import type { TarLimits } from './limits.ts';
 import { isLayer } from './media-types.ts';
-import { abandonRing, Rings, RingWriter, type Ring } from './ring.ts';
+import { Rings, type RingSize } from './ring.ts';
 import { directoryOf, targetOf, type Target } from './target.ts';
-
-/** A blob: the file that has its bytes, or the bytes as they come. */
-export type BlobSource = (
-  | { readonly path: string }
-  | { readonly chunks: AsyncIterable<Uint8Array> }
-) & {
-  /** Its bytes are to be compared with its digest, as nobody has done so yet. */
-  readonly toVerify: boolean;
-};
-
-/** Where the blobs of layers are. */
-export interface BlobSources {
-  /** @throws OpError NotFound, at once or as the bytes are asked for */
-  sourceOf(ctx: RequestContext, layer: Descriptor): Promise<BlobSource>;
-}
 
 export interface ThreadedApplierOptions {
   /** The bundled file that layer threads run. */
@@ -48,7 +33,7 @@ const LAYERS = {
   parallelMax: Math.max(4, availableParallelism()),
 };
 
-/** Applies each layer on two threads: one inflates, the other writes files. Rebases on one. */
+/** Applies each layer on two threads: one reads and inflates, the other writes files. Rebases on one. */
 export class ThreadedApplier implements Applier, Rebaser, AsyncDisposable {
   readonly #options: ThreadedApplierOptions;
   readonly #threads: Threads<LayerJobs>;
@@ -56,26 +41,26 @@ export class ThreadedApplier implements Applier, Rebaser, AsyncDisposable {
   readonly #lane = new Lane(LAYERS);
   /** Of their own: containerd holds its database while it commits, so no layer is waited for. */
   readonly #rebases = new Lane(LAYERS);
+  /** Outside of the lane: one may be for a layer that waits for its turn. */
+  readonly #ahead = new Set<LayerReading>();
 
   constructor(options: ThreadedApplierOptions) {
     this.#options = options;
     this.#threads = new Threads({ entry: options.workerEntry, idleMs: IDLE_MS });
   }
 
-  async apply(
-    ctx: RequestContext,
-    layer: Descriptor,
-    mounts: readonly Mount[],
-  ): Promise<Descriptor> {
-    if (!isLayer(layer.mediaType)) {
-      throw new OpError(
-        'Unimplemented',
-        `media type ${quote(layer.mediaType)}: not one of a layer that is applied here`,
-      );
-    }
-    const target = targetOf(mounts);
-    const what = `applying layer ${layer.digest}`;
-    return this.#lane.run(what, ctx.signal, () => this.#apply(ctx, layer, target));
+  apply(ctx: RequestContext, layer: Descriptor, mounts: readonly Mount[]): Promise<Descriptor> {
+    return this.#apply(ctx, layer, mounts, () => this.#read(ctx, layer, 'whole'));
+  }
+
+  inOrder(ctx: RequestContext, layers: readonly Descriptor[]): Applier & AsyncDisposable {
+    return new LayersInOrder(ctx, layers, {
+      // One for the layer that is written, one for the next: no more memory than for one by itself.
+      read: (within, layer) => this.#read(within, layer, 'half'),
+      write: (within, layer, mounts, reading) => this.#apply(within, layer, mounts, reading),
+      ahead: this.#ahead,
+      aheadMax: LAYERS.parallelMax,
+    });
   }
 
   async rebase(rebase: Rebase, signal: AbortSignal): Promise<void> {
@@ -96,63 +81,58 @@ export class ThreadedApplier implements Applier, Rebaser, AsyncDisposable {
     await this.#threads[Symbol.asyncDispose]();
   }
 
-  async #apply(ctx: RequestContext, layer: Descriptor, target: Target): Promise<Descriptor> {
+  /** @param readingOf asked when it is the layer's turn; disposed of */
+  async #apply(
+    ctx: RequestContext,
+    layer: Descriptor,
+    mounts: readonly Mount[],
+    readingOf: () => LayerReading | Promise<LayerReading>,
+  ): Promise<Descriptor> {
+    if (!isLayer(layer.mediaType)) {
+      throw new OpError(
+        'Unimplemented',
+        `media type ${quote(layer.mediaType)}: not one of a layer that is applied here`,
+      );
+    }
+    const target = targetOf(mounts);
+    return this.#lane.run(`applying layer ${layer.digest}`, ctx.signal, async () => {
+      await using reading = await readingOf();
+      return await this.#write(ctx, reading, target);
+    });
+  }
+
+  #read(ctx: RequestContext, layer: Descriptor, ringSize: RingSize): LayerReading {
+    const { blobs } = this.#options;
+    const [threads, rings] = [this.#threads, this.#rings];
+    return new LayerReading(ctx, layer, { threads, rings, ringSize, blobs });
+  }
+
+  async #write(ctx: RequestContext, reading: LayerReading, target: Target): Promise<Descriptor> {
+    const { layer, plain } = reading;
     using flushing = new FlushBehind(directoryOf(target));
     const grown = flushing.port;
-    const plain = this.#rings.take();
-    const rings = [plain];
     const cancel = makeCancelFlag();
-    const ending = new AbortController();
     const giveUp = (): void => {
       raise(cancel);
-      ending.abort();
-      rings.forEach(abandonRing);
+      reading.giveUp();
     };
     ctx.signal.addEventListener('abort', giveUp, { once: true });
     try {
-      const { limits, blobs } = this.#options;
+      await reading.found;
+      const { limits } = this.#options;
       const { digest } = layer;
-      const { namespace, leaseId } = ctx;
-      const signal = AbortSignal.any([ctx.signal, ending.signal]);
-      const source = await blobs.sourceOf({ signal, namespace, leaseId }, layer);
-      const read = this.#threads.use((thread) => {
-        const expected = source.toVerify ? digest : undefined;
-        if ('path' in source) return thread.run('readLayer', { expected, plain, source });
-        const ring = this.#rings.take();
-        rings.push(ring);
-        return readInto(ring, thread, source.chunks, { expected, plain });
-      });
       const write = this.#threads.use((thread) =>
         thread.run('writeLayer', { plain, target, digest, limits, cancel, grown }, [grown]),
       );
-      // Each has told the other already, unless its thread died; nobody tells where the bytes come from.
-      read.catch(() => new RingWriter(plain).fail());
+      // It has told the other half already, unless its thread died.
       write.catch(giveUp);
-      const [reading, writing] = await Promise.allSettled([read, write]);
+      const [read, written] = await Promise.allSettled([reading.ended, write]);
       ctx.signal.throwIfAborted();
-      return described(layer, reading, writing);
+      return described(layer, read, written);
     } finally {
       ctx.signal.removeEventListener('abort', giveUp);
-      this.#rings.giveBack(...rings);
     }
   }
-}
-
-/** Lets a thread read a blob as it comes, by a ring of its own. */
-async function readInto(
-  ring: Ring,
-  thread: Thread<LayerJobs>,
-  chunks: AsyncIterable<Uint8Array>,
-  job: Omit<ReadLayer, 'source'>,
-): Promise<void> {
-  const [pouring, reading] = await Promise.allSettled([
-    pourInto(ring, chunks),
-    thread.run('readLayer', { ...job, source: { ring } }),
-  ]);
-  // The thread abandons the ring when it fails, and fails as Aborted when the bytes stop coming.
-  const isCause = pouring.status === 'rejected' && !isOpError(pouring.reason, 'Canceled');
-  if (isCause) throw pouring.reason;
-  if (reading.status === 'rejected') throw reading.reason;
 }
 
 /** Either half ends the other: the one that failed by itself says why. */
