@@ -4,6 +4,7 @@ import { cancellationOf, type CancelFlag } from '../../platform/jobs/cancellatio
 import { startHash } from '../../platform/jobs/running-hash.ts';
 import { fromSyncError, fromSystemError } from '../../platform/linux/errno.ts';
 import { close, O, open, read, syncfs } from '../../platform/linux/files.ts';
+import type { Usage } from '../../snapshotters/snapshotter.ts';
 import type { PackedLayer, PackLayer } from '../compare/pack-layer.ts';
 import { compressionOf, makeInflater, type Inflater } from './inflate.ts';
 import type { TarLimits } from './limits.ts';
@@ -22,7 +23,7 @@ const PIECE_BYTES = 256 * 1024;
 export interface LayerJobs {
   readLayer: { in: ReadLayer; out: void };
   writeLayer: { in: WriteLayer; out: WrittenLayer };
-  rebaseLayers: { in: RebaseLayers; out: void };
+  rebaseLayers: { in: RebaseLayers; out: Usage | undefined };
   packLayer: { in: PackLayer; out: PackedLayer };
 }
 
@@ -43,10 +44,15 @@ export interface WriteLayer {
 }
 
 /** Of the plain archive, with what follows its end. */
-export interface WrittenLayer {
+interface PlainArchive {
   /** sha256 */
   readonly hex: string;
   readonly size: number;
+}
+
+export interface WrittenLayer extends PlainArchive {
+  /** Of the directory that it was written to, on the disk; undefined where that is not known. */
+  readonly usage: Usage | undefined;
 }
 
 /**
@@ -99,12 +105,14 @@ function* piecesOf(source: ReadLayer['source']): Iterable<Uint8Array> {
  */
 export function writeLayer({ plain, target, digest, limits, cancel }: WriteLayer): WrittenLayer {
   try {
-    if (target.kind === 'stage') return stageLayer(plain, target, digest, limits);
+    if (target.kind === 'stage') {
+      return { ...stageLayer(plain, target, digest, limits), usage: undefined };
+    }
     using tree = openTree(target, cancellationOf(cancel, 'applying a layer'));
     try {
       const written = writeTree(plain, tree, limits);
       flush(tree);
-      return written;
+      return { ...written, usage: tree.usage() };
     } catch (error) {
       tree.clear();
       throw error;
@@ -115,7 +123,7 @@ export function writeLayer({ plain, target, digest, limits, cancel }: WriteLayer
   }
 }
 
-function writeTree(plain: Ring, tree: Tree, limits: TarLimits): WrittenLayer {
+function writeTree(plain: Ring, tree: Tree, limits: TarLimits): PlainArchive {
   using writer = new LayerWriter(tree, limits);
   return writeEntries(plain, writer, limits);
 }
@@ -126,7 +134,7 @@ function stageLayer(
   target: StageTarget,
   digest: Digest,
   limits: TarLimits,
-): WrittenLayer {
+): PlainArchive {
   using stage = new LayerStage(target);
   try {
     const written = writeEntries(plain, stage, limits);
@@ -145,7 +153,7 @@ interface LayerSink extends TarSink {
   readonly place: string;
 }
 
-function writeEntries(plain: Ring, writer: LayerSink, limits: TarLimits): WrittenLayer {
+function writeEntries(plain: Ring, writer: LayerSink, limits: TarLimits): PlainArchive {
   const hash = startHash('sha256');
   let size = 0;
   const reader = new TarReader(writer, limits);
