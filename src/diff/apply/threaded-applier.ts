@@ -7,8 +7,9 @@ import { Lane } from '../../platform/jobs/lane.ts';
 import type { Thread } from '../../platform/jobs/thread.ts';
 import { Threads } from '../../platform/jobs/threads.ts';
 import type { Rebase, Rebaser } from '../../snapshotters/driver.ts';
-import type { Mount } from '../../snapshotters/snapshotter.ts';
+import type { Mount, Usage } from '../../snapshotters/snapshotter.ts';
 import { PLAIN_LAYER, type Applier, type Descriptor } from '../diff.ts';
+import { LayerAccounts } from './accounts.ts';
 import type { LayerJobs, ReadLayer, WrittenLayer } from './layer-jobs.ts';
 import { pourInto } from '../ring-stream.ts';
 import type { TarLimits } from './limits.ts';
@@ -43,6 +44,7 @@ const LAYERS = {
 
 /** Applies each layer on two threads: one inflates, the other writes files. Rebases on one. */
 export class ThreadedApplier implements Applier, Rebaser, AsyncDisposable {
+  readonly accounts = new LayerAccounts();
   readonly #options: ThreadedApplierOptions;
   readonly #threads: Threads<LayerJobs>;
   readonly #rings = new Rings();
@@ -68,16 +70,19 @@ export class ThreadedApplier implements Applier, Rebaser, AsyncDisposable {
     }
     const target = targetOf(mounts);
     const what = `applying layer ${layer.digest}`;
-    return this.#lane.run(what, ctx.signal, () => this.#apply(ctx, layer, target));
+    const { hex, size } = await this.accounts.during(target, () =>
+      this.#lane.run(what, ctx.signal, () => this.#apply(ctx, layer, target)),
+    );
+    return { mediaType: PLAIN_LAYER, digest: digestOf('sha256', hex), size };
   }
 
-  async rebase(rebase: Rebase, signal: AbortSignal): Promise<void> {
+  async rebase(rebase: Rebase, signal: AbortSignal): Promise<Usage | undefined> {
     const { limits } = this.#options;
     const cancel = makeCancelFlag();
     const giveUp = (): void => raise(cancel);
     signal.addEventListener('abort', giveUp, { once: true });
     try {
-      await this.#rebases.run(`rebasing ${rebase.upper}`, signal, () =>
+      return await this.#rebases.run(`rebasing ${rebase.upper}`, signal, () =>
         this.#threads.use((thread) => thread.run('rebaseLayers', { ...rebase, limits, cancel })),
       );
     } finally {
@@ -89,7 +94,7 @@ export class ThreadedApplier implements Applier, Rebaser, AsyncDisposable {
     await this.#threads[Symbol.asyncDispose]();
   }
 
-  async #apply(ctx: RequestContext, layer: Descriptor, target: Target): Promise<Descriptor> {
+  async #apply(ctx: RequestContext, layer: Descriptor, target: Target): Promise<WrittenLayer> {
     const plain = this.#rings.take();
     const rings = [plain];
     const cancel = makeCancelFlag();
@@ -120,7 +125,7 @@ export class ThreadedApplier implements Applier, Rebaser, AsyncDisposable {
       write.catch(giveUp);
       const [reading, writing] = await Promise.allSettled([read, write]);
       ctx.signal.throwIfAborted();
-      return described(layer, reading, writing);
+      return outcomeOf(layer, reading, writing);
     } finally {
       ctx.signal.removeEventListener('abort', giveUp);
       this.#rings.giveBack(...rings);
@@ -146,15 +151,12 @@ async function readInto(
 }
 
 /** Either half ends the other: the one that failed by itself says why. */
-function described(
+function outcomeOf(
   layer: Descriptor,
   reading: PromiseSettledResult<void>,
   writing: PromiseSettledResult<WrittenLayer>,
-): Descriptor {
-  if (writing.status === 'fulfilled') {
-    const { hex, size } = writing.value;
-    return { mediaType: PLAIN_LAYER, digest: digestOf('sha256', hex), size };
-  }
+): WrittenLayer {
+  if (writing.status === 'fulfilled') return writing.value;
   const name = `layer ${layer.digest}`;
   if (reading.status === 'fulfilled' || !isOpError(writing.reason, 'Aborted')) {
     throw named(name, writing.reason);
