@@ -43,7 +43,11 @@ function descriptorOf(bytes: Buffer): Descriptor {
 /** As du(1) counts, with the directory itself. */
 function walked(directory: string): Usage {
   const count = (...options: string[]): number =>
-    Number(execFileSync('du', ['-s', ...options, directory]).toString().split('\t')[0]);
+    Number(
+      execFileSync('du', ['-s', ...options, directory])
+        .toString()
+        .split('\t')[0],
+    );
   return { inodes: count('--inodes'), size: count('-B1') };
 }
 
@@ -52,9 +56,7 @@ async function open(driverName: DriverName) {
   await using parts = new AsyncDisposableStack();
   const { path: root } = parts.use(await loopFileSystem(fileSystemFor(driverName), 1024));
   const events = new EventEmitter();
-  const jobs = parts.use(
-    createFileJobs({ workerEntry: join(repository, 'src/daemon/worker.ts') }),
-  );
+  const jobs = parts.use(createFileJobs({ workerEntry: join(repository, 'src/daemon/worker.ts') }));
   const store = parts.use(
     await JournaledStore.open({
       ...metadataPaths(root),

@@ -66,10 +66,16 @@ function sparse(name: string, regions: number, end: number): Buffer {
 
 function withXattrs(header: RawHeader, length: number, body = ''): Buffer {
   const value = bytes(length).toString('latin1').replaceAll('\0', ' ');
-  return Buffer.concat([rawPax([['SCHILY.xattr.security.account', value]]), rawEntry(header, body)]);
+  return Buffer.concat([
+    rawPax([['SCHILY.xattr.security.account', value]]),
+    rawEntry(header, body),
+  ]);
 }
 
-const SIZES = [0, 1, 60, 150, 512, 2048, 4095, 4096, 4097, 16_384, 16_385, 65_536, 70_000, 900_000];
+const SIZES = [
+  5000, 0, 1, 60, 150, 151, 200, 512, 1024, 1025, 2048, 4095, 4096, 4097, 16_384, 16_385, 65_536,
+  70_000, 900_000,
+];
 
 const files = (folder: string): Buffer[] =>
   SIZES.map((size) => rawEntry({ name: `${folder}/of ${size}` }, bytes(size)));
@@ -78,6 +84,12 @@ const links = [1, 59, 60, 100, 128, 129, 500, 1000].flatMap((length) => [
   rawPax([['linkpath', 'l'.repeat(length)]]),
   rawEntry({ name: `links/of ${length}`, type: '2' }),
 ]);
+
+/** One more user with rwx. */
+const DEFAULT_ACL = Buffer.from(
+  '0200000001000700ffffffff02000700d204000004000500ffffffff10000700ffffffff20000500ffffffff',
+  'hex',
+).toString('latin1');
 
 const LAYERS: Readonly<Record<string, readonly Buffer[]>> = {
   nothing: [],
@@ -104,7 +116,18 @@ const LAYERS: Readonly<Record<string, readonly Buffer[]>> = {
       withXattrs({ name: `d/${length} on a link`, type: '2', link: 'target' }, length),
     ]),
   ],
+  'directories that hand access lists down': [
+    rawPax([['SCHILY.xattr.system.posix_acl_default', DEFAULT_ACL]]),
+    directory('listed'),
+    ...files('listed'),
+    ...files('listed/inside'),
+  ],
   'holes and many extents': [
+    // Its size is what tells of files like it.
+    rawEntry({ name: 'whole' }, bytes(100)),
+    sparse('s/two', 2, 12_288),
+    sparse('s/one, and a hole', 1, 16_000),
+    sparse('s/a hole of a few bytes', 0, 200),
     sparse('s/three', 3, 24_576),
     sparse('s/few', 5, 40_960),
     sparse('s/many', 300, 2_457_600),
@@ -113,7 +136,9 @@ const LAYERS: Readonly<Record<string, readonly Buffer[]>> = {
   ],
   'more directories than are kept open': [
     ...Array.from({ length: 1500 }, (_, n) => directory(`directory number ${n} with a long name`)),
-    ...Array.from({ length: 1500 }, (_, n) => rawEntry({ name: `i/${n}/f` }, bytes(n % 50 === 0 ? 20_000 : (n % 2) * 4096))),
+    ...Array.from({ length: 1500 }, (_, n) =>
+      rawEntry({ name: `i/${n}/f` }, bytes(n % 50 === 0 ? 20_000 : (n % 2) * 4096)),
+    ),
     ...Array.from({ length: 3000 }, (_, n) => rawEntry({ name: `flat/${'n'.repeat(90)}${n}` })),
   ],
   'directories named twice, and late': [
@@ -128,7 +153,10 @@ const LAYERS: Readonly<Record<string, readonly Buffer[]>> = {
 /** Whatever a layer holds that takes something away again. */
 const REPLACED: Readonly<Record<string, readonly Buffer[]>> = {
   'a file by a file': [rawEntry({ name: 'f' }, bytes(9000)), rawEntry({ name: 'f' }, 'small')],
-  'a directory by a link': [rawEntry({ name: 'd/f' }), rawEntry({ name: 'd', type: '2', link: 'x' })],
+  'a directory by a link': [
+    rawEntry({ name: 'd/f' }),
+    rawEntry({ name: 'd', type: '2', link: 'x' }),
+  ],
   'a file by a directory': [rawEntry({ name: 'f' }), directory('f')],
   'a file by a hard link': [
     rawEntry({ name: 'f' }),
@@ -143,7 +171,7 @@ function write(target: Target, entries: readonly Buffer[]): WrittenLayer {
   expect(archive.length).toBeLessThan(RING_BYTES);
   const plain = new Rings().take();
   const ring = new RingWriter(plain);
-  for (let at = 0; at < archive.length; ) {
+  for (let at = 0; at < archive.length;) {
     const slot = ring.slot();
     const piece = archive.subarray(at, at + slot.length);
     slot.set(piece);

@@ -1,4 +1,5 @@
-import { Stat } from '../../platform/linux/files.ts';
+import { ERRNO, isErrno } from '../../platform/linux/errno.ts';
+import { close, openBeneath, Stat } from '../../platform/linux/files.ts';
 import type { Bytes } from '../../platform/linux/ffi.ts';
 import type { Usage } from '../../snapshotters/snapshotter.ts';
 import { bytesOfName, type Name } from './names.ts';
@@ -16,6 +17,8 @@ const BLOCK_BYTES_MAX = 4096;
 /** Of directories, and of files that are looked at again: some hundred bytes each. */
 const PLACES_MAX = 100_000;
 
+const MOVED = [ERRNO.ENOENT, ERRNO.ENOTDIR, ERRNO.ELOOP, ERRNO.EXDEV, ERRNO.ENAMETOOLONG];
+
 /** Where a file is. */
 export interface Place {
   readonly directory: string;
@@ -24,11 +27,15 @@ export interface Place {
 
 /**
  * Counts what is written into a directory that was empty: distinct inodes, and what they have allocated once they are on
- * the disk, as a walk would find it. Each file is looked at once: when it is finished, or where that is too early after
- * the sync; each directory in the end. Given up where anything makes it uncertain: then somebody has to walk.
+ * the disk, as a walk would find it. Each directory is looked at in the end; files too, after the sync, but for small ones,
+ * which are when they are finished, as long as their size does not tell. Given up where anything makes it uncertain:
+ * then somebody has to walk.
  */
 export class Account {
+  readonly #blockBytes: number;
   readonly #sureBytes: number;
+  /** The smallest file seen that has whole blocks: where contents may lie in inodes, all that are larger have them too. */
+  #wholeBlocksFrom = Infinity;
   readonly #stat = new Stat();
   /** Paths of those that were not counted yet. */
   readonly #directories = new Set<string>();
@@ -40,7 +47,8 @@ export class Account {
   /** @param directory open */
   constructor(directory: number) {
     const { blockSize } = this.#stat.readOpen(directory);
-    this.#sureBytes = SURE_BLOCKS * Math.min(blockSize, BLOCK_BYTES_MAX);
+    this.#blockBytes = Math.min(blockSize, BLOCK_BYTES_MAX);
+    this.#sureBytes = SURE_BLOCKS * this.#blockBytes;
   }
 
   giveUp(): void {
@@ -59,11 +67,22 @@ export class Account {
     if (this.#directories.delete(path)) this.#add(this.#stat.readOpen(fd));
   }
 
-  /** It is open, and whole with its attributes. */
-  file(fd: number, size: number, place: Place): void {
+  /**
+   * It is open, and whole with its attributes.
+   * @param isPlain it has neither holes nor attributes, nor had any: its size tells what it has allocated
+   */
+  file(fd: number, size: number, place: Place, isPlain: boolean): void {
     if (this.#isGivenUp) return;
-    if (size <= this.#sureBytes) this.#add(this.#stat.readOpen(fd));
-    else if (this.#hasRoom()) this.#later.push(place);
+    if (size > this.#sureBytes) {
+      if (this.#hasRoom()) this.#later.push(place);
+    } else if (isPlain && size >= this.#wholeBlocksFrom) {
+      this.#inodes++;
+      this.#units += this.#wholeBlocks(size);
+    } else {
+      this.#add(this.#stat.readOpen(fd));
+      const isWhole = size > 0 && this.#stat.blocks === this.#wholeBlocks(size);
+      if (isPlain && isWhole) this.#wholeBlocksFrom = size;
+    }
   }
 
   /** What is neither file nor directory, with its attributes. */
@@ -79,23 +98,28 @@ export class Account {
 
   /**
    * Behind the sync.
-   * @param open a directory by its path, until the next call
+   * @param root the directory that all paths begin at, open
    * @returns undefined where it was given up
    */
-  settle(open: (path: string) => number | undefined): Usage | undefined {
-    for (const path of [...this.#directories]) {
-      const fd = open(path);
-      if (fd === undefined) return undefined;
-      this.directoryDone(path, fd);
-    }
-    let here: { readonly path: string; readonly fd: number | undefined } | undefined;
-    for (const { directory: path, name } of this.#later) {
-      if (here?.path !== path) here = { path, fd: open(path) };
-      if (here.fd === undefined || !this.#stat.findAt(here.fd, bytesOfName(name))) return undefined;
-      this.#add(this.#stat);
+  settle(root: number): Usage | undefined {
+    using here = new OpenPath(root);
+    try {
+      for (const path of this.#directories) this.#add(this.#stat.readOpen(here.open(path)));
+      for (const { directory, name } of this.#later) {
+        this.#add(this.#stat.readAt(here.open(directory), bytesOfName(name)));
+      }
+    } catch (error) {
+      // Somebody else is at work there, or a path is longer than the kernel takes in one piece.
+      if (!isErrno(error, ...MOVED)) throw error;
+      this.giveUp();
     }
     if (this.#isGivenUp) return undefined;
     return { inodes: this.#inodes, size: this.#units * UNIT_BYTES };
+  }
+
+  /** Of a file of that size, in units. */
+  #wholeBlocks(size: number): number {
+    return (Math.ceil(size / this.#blockBytes) * this.#blockBytes) / UNIT_BYTES;
   }
 
   #hasRoom(): boolean {
@@ -107,5 +131,31 @@ export class Account {
   #add({ blocks }: Stat): void {
     this.#inodes++;
     this.#units += blocks;
+  }
+}
+
+/** The directory that was asked for last: what is asked for next is often the same. */
+class OpenPath implements Disposable {
+  readonly #root: number;
+  #path: string | undefined;
+  #fd = -1;
+
+  constructor(root: number) {
+    this.#root = root;
+  }
+
+  /** Never one outside of the root, whoever changes it meanwhile. Ends with the next call. */
+  open(path: string): number {
+    if (path === this.#path) return this.#fd;
+    this[Symbol.dispose]();
+    this.#fd = openBeneath(this.#root, bytesOfName(path === '' ? '.' : path));
+    this.#path = path;
+    return this.#fd;
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#fd >= 0) close(this.#fd);
+    this.#fd = -1;
+    this.#path = undefined;
   }
 }

@@ -24,6 +24,7 @@ export class BodyFile implements Disposable {
   readonly #account: Account;
   #open: OpenFile | undefined;
   #position = 0;
+  #hasHoles = false;
   /** Where what is not on its way to the disk begins. */
   #writtenBack = 0;
 
@@ -36,6 +37,7 @@ export class BodyFile implements Disposable {
   open(file: OpenFile): void {
     this.#open = file;
     this.#position = 0;
+    this.#hasHoles = false;
     this.#writtenBack = 0;
   }
 
@@ -43,7 +45,10 @@ export class BodyFile implements Disposable {
   write(bytes: Uint8Array, position: number): void {
     if (this.#open === undefined) return;
     const { fd } = this.#open;
-    if (position !== this.#position) seek(fd, position);
+    if (position !== this.#position) {
+      seek(fd, position);
+      this.#hasHoles = true;
+    }
     write(fd, bytes);
     this.#position = position + bytes.length;
     this.#writeBack(fd, WRITE_BACK_BYTES);
@@ -53,10 +58,14 @@ export class BodyFile implements Disposable {
   finish(): void {
     if (this.#open === undefined) return;
     const { fd, entry, inherited, place } = this.#open;
-    if (this.#position < entry.size) ftruncate(fd, entry.size);
+    if (this.#position < entry.size) {
+      ftruncate(fd, entry.size);
+      this.#hasHoles = true;
+    }
     this.#writeBack(fd, WRITE_BACK_END_BYTES);
     finishNew(fd, entry, inherited);
-    this.#account.file(fd, entry.size, place);
+    const isPlain = !this.#hasHoles && entry.xattrs.size === 0 && inherited !== 'access lists';
+    this.#account.file(fd, entry.size, place, isPlain);
     this[Symbol.dispose]();
   }
 

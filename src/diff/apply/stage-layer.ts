@@ -134,7 +134,7 @@ export class LayerStage implements TarSink, Disposable {
     try {
       syncfs(this.#folder);
       let number = stagedLayers(this.#directory).at(-1)?.number ?? 0;
-      const usage = this.#account.settle(() => this.#folder);
+      const usage = this.#account.settle(this.#folder);
       const counted = usage === undefined ? '' : ` ${usage.inodes} ${usage.size}`;
       while (!this.#rename(`${++number} ${digest}${counted}`));
       fsync(this.#directory);

@@ -198,10 +198,7 @@ export abstract class Tree implements Disposable {
    * @returns undefined where only a walk tells
    */
   usage(): Usage | undefined {
-    return this.account.settle((path) => {
-      this.rest();
-      return this.at(path)?.fd;
-    });
+    return this.account.settle(this.writable(this.root));
   }
 
   /** Between two entries: gives descriptors back when there are many. */

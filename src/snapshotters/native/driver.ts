@@ -94,11 +94,7 @@ class NativeDriver implements SnapshotDriver {
     return { inodes, size };
   }
 
-  async seal(
-    node: SnapshotNode,
-    counted: Usage | undefined,
-    signal: AbortSignal,
-  ): Promise<Sealed> {
+  async seal(node: SnapshotNode, counted: Usage | undefined, signal: AbortSignal): Promise<Sealed> {
     const tree = { path: this.#pathOf(node.id), counted };
     const flush = this.#durability === 'full';
     const sealed = await this.#jobs.sealTree(tree, this.#folder, flush, signal);

@@ -171,11 +171,7 @@ class OverlayDriver implements SnapshotDriver {
   }
 
   /** What a rebase has counted needs no check: the upper directory is its own. */
-  async seal(
-    node: SnapshotNode,
-    applied: Usage | undefined,
-    signal: AbortSignal,
-  ): Promise<Sealed> {
+  async seal(node: SnapshotNode, applied: Usage | undefined, signal: AbortSignal): Promise<Sealed> {
     const { folder, jobs, durability } = this.#options;
     const rebased = this.#staged.has(node.id) ? await this.#rebase(node, signal) : undefined;
     const tree = { path: upperOf(folder, node.id), counted: rebased ?? applied };

@@ -28,9 +28,7 @@ import { measureSubvolume } from './measure-subvolume.ts';
 import { requireQuotas } from './quotas.ts';
 import { removeEntry } from './remove-subvolumes.ts';
 
-export type MadeSubvolume =
-  | SubvolumeMade
-  | { readonly error: EncodedError };
+export type MadeSubvolume = SubvolumeMade | { readonly error: EncodedError };
 
 /** Larger ones are not measured here: nobody waits for that. */
 const BUDGET: Budget = { entries: 1000, ms: 20 };

@@ -34,8 +34,9 @@ const MADE_MAX = 32;
 export class ThreadedSubvolumeJobs implements SubvolumeJobs {
   readonly #runner: Runner;
   /** By the folder that a driver's snapshots share: a dead disk stops only its own. */
-  readonly #made = new GroupedByName<SubvolumeToMake, SubvolumeMade>(MADE_MAX, (_folder, subvolumes) =>
-    this.#makeGroup(subvolumes),
+  readonly #made = new GroupedByName<SubvolumeToMake, SubvolumeMade>(
+    MADE_MAX,
+    (_folder, subvolumes) => this.#makeGroup(subvolumes),
   );
   readonly #measures = new LanesByName({ parallel: 1, slowMs: 100, parallelMax: 4 });
   readonly #removals = new LanesByName({ parallel: 1, slowMs: 1000, parallelMax: 2 });
@@ -95,7 +96,9 @@ export class ThreadedSubvolumeJobs implements SubvolumeJobs {
     return this.#runner.tracked(this.#runner.onThread('enableQuotas', folder));
   }
 
-  async #makeGroup(subvolumes: readonly SubvolumeToMake[]): Promise<readonly Outcome<SubvolumeMade>[]> {
+  async #makeGroup(
+    subvolumes: readonly SubvolumeToMake[],
+  ): Promise<readonly Outcome<SubvolumeMade>[]> {
     const made = await this.#runner.onThread('makeSubvolumes', subvolumes);
     return made.map((each) =>
       'error' in each ? { error: decodeError(each.error) } : { value: each },
