@@ -51,22 +51,34 @@ function walked(directory: string): Usage {
   return { inodes: count('--inodes'), size: count('-B1') };
 }
 
+async function openMetadata(root: string, changed: () => void): Promise<MetadataStore> {
+  const store = await JournaledStore.open({
+    ...metadataPaths(root),
+    used: false,
+    bytes: { flush: async () => undefined, restore: async () => undefined },
+    onFatal: (error) => {
+      throw error;
+    },
+  });
+  return {
+    scan: (prefix) => store.scan(prefix),
+    settled: () => store.settled(),
+    update: async (change, options) => {
+      const outcome = await store.update(change, options);
+      changed();
+      return outcome;
+    },
+    [Symbol.asyncDispose]: () => store[Symbol.asyncDispose](),
+  };
+}
+
 /** A snapshotter and an applier without a daemon, which checks what was counted as soon as it may. */
 async function open(driverName: DriverName) {
   await using parts = new AsyncDisposableStack();
   const { path: root } = parts.use(await loopFileSystem(fileSystemFor(driverName), 1024));
   const events = new EventEmitter();
   const jobs = parts.use(createFileJobs({ workerEntry: join(repository, 'src/daemon/worker.ts') }));
-  const store = parts.use(
-    await JournaledStore.open({
-      ...metadataPaths(root),
-      used: false,
-      bytes: { flush: async () => undefined, restore: async () => undefined },
-      onFatal: (error) => {
-        throw error;
-      },
-    }),
-  );
+  const metadata = parts.use(await openMetadata(root, () => events.emit('changed')));
   const layers = new Map<string, AsyncIterable<Uint8Array>>();
   const applier = parts.use(
     new ThreadedApplier({
@@ -86,16 +98,6 @@ async function open(driverName: DriverName) {
     { linux: createLinux(), jobs, rebaser: applier, warn },
   );
   if (driver === undefined) throw new Error(`no driver ${driverName}`);
-  const metadata: MetadataStore = {
-    scan: (prefix) => store.scan(prefix),
-    settled: () => store.settled(),
-    update: async (change, options) => {
-      const outcome = await store.update(change, options);
-      events.emit('changed');
-      return outcome;
-    },
-    [Symbol.asyncDispose]: async () => undefined,
-  };
   const snapshotter = parts.use(
     await TreeSnapshotter.open(driverName, {
       metadata,

@@ -188,6 +188,13 @@ function walked(path: string): Usage {
   return { inodes, size };
 }
 
+const overlay = (upper: string, ...lowers: string[]): Target => ({
+  kind: 'overlay',
+  upper,
+  lowers,
+  xattrPrefix: 'trusted.',
+});
+
 for (const [fileSystem, make] of Object.entries(DISKS)) {
   describe(fileSystem, () => {
     let disk: Disk;
@@ -200,13 +207,6 @@ for (const [fileSystem, make] of Object.entries(DISKS)) {
       mkdirSync(path);
       return path;
     };
-    const overlay = (upper: string, ...lowers: string[]): Target => ({
-      kind: 'overlay',
-      upper,
-      lowers,
-      xattrPrefix: 'trusted.',
-    });
-
     for (const [what, entries] of Object.entries(LAYERS)) {
       test(`${what}: a directory`, () => {
         const path = place();
