@@ -83,7 +83,9 @@ function rebaseLayer(
   let entries = -1;
   try {
     entries = openat(bodies, bytesOfName(ENTRIES), O.RDONLY | O.NOFOLLOW);
-    using writer = new LayerWriter(tree, limits, { directory: bodies, areNew, usage });
+    // What was begun before may have changed something.
+    const counted = areNew ? usage : undefined;
+    using writer = new LayerWriter(tree, limits, { directory: bodies, areNew, usage: counted });
     for (const entry of entriesIn(entries)) {
       cancellation.check();
       writer.begin(entry);
