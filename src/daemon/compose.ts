@@ -20,7 +20,7 @@ import { createFileJobs } from '../platform/jobs/file-jobs.ts';
 import type { FileJobs } from '../platform/platform.ts';
 import { SystemClock } from '../platform/linux/clock.ts';
 import { createLinux } from '../platform/linux/linux.ts';
-import type { DriverDependencies, DriverFactory } from '../snapshotters/driver.ts';
+import type { Accounts, DriverDependencies, DriverFactory } from '../snapshotters/driver.ts';
 import { drivers } from '../snapshotters/drivers.ts';
 import type { Snapshotter } from '../snapshotters/snapshotter.ts';
 import { SnapshotTree } from '../snapshotters/tree.ts';
@@ -118,7 +118,8 @@ export async function compose(
   const applier = undo.use(new ThreadedApplier({ workerEntry, limits, blobs }));
   const comparer = undo.use(new ThreadedComparer({ workerEntry, blobs }));
 
-  const forDrivers = { ...dependencies, rebaser: applier };
+  const { accounts } = applier;
+  const forDrivers = { ...dependencies, rebaser: applier, accounts };
   const opened = await openSnapshotters(config, root.uuid, namespaced, forDrivers);
   undo.use(opened);
   const { instances: snapshotters, ledgers } = opened;
@@ -188,6 +189,7 @@ const missingOf = (
 };
 
 interface SnapshotterDependencies extends DriverDependencies {
+  readonly accounts: Accounts;
   readonly metadata: MetadataStore;
   readonly clock: Clock;
 }

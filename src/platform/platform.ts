@@ -29,6 +29,17 @@ export interface TreeSize {
   readonly gid: number;
 }
 
+export interface TreeToSeal {
+  readonly path: string;
+  /** What somebody counted while it was written: a tree that has more than some inodes is not walked then. */
+  readonly counted?: Pick<TreeSize, 'inodes' | 'size'> | undefined;
+}
+
+export interface SealedTree extends TreeSize {
+  /** Inodes and size are what was counted, not measured. */
+  readonly isCounted: boolean;
+}
+
 /** Which part of a walk's sum a path belongs to. */
 export interface PartRule {
   /** Its own blocks; undefined: they are not counted. */
@@ -75,7 +86,7 @@ export interface SubvolumeToMake {
   readonly limit?: SubvolumeLimit;
   /** Fails as a sync does where what was written to the source before did not reach the disk. */
   readonly flush?: boolean;
-  /** Its size is wanted too: of what is not the same in `base`, as `measure` does. */
+  /** Its size is wanted too, as `measure` tells it. */
   readonly measureAgainst?: { readonly base: string | undefined };
 }
 
@@ -83,7 +94,8 @@ export interface SubvolumeMade {
   readonly id: number;
   /** The limit holds, or none was asked for. */
   readonly limited: boolean;
-  readonly size: SubvolumeSize;
+  /** Undefined where nobody wants it, or measuring takes longer than callers should wait. */
+  readonly size: SubvolumeSize | undefined;
 }
 
 export interface MeasuredSubvolume {
@@ -105,7 +117,13 @@ export interface SubvolumeJobs {
    * A snapshot is on disk when this resolves, and with `flush` all that was written to its source before;
    * an empty subvolume need not be. Calls of one folder that come together share a transaction.
    */
-  make(folder: string, subvolume: SubvolumeToMake, signal?: AbortSignal): Promise<SubvolumeMade>;
+  make(folder: string, subvolume: SubvolumeToMake): Promise<SubvolumeMade>;
+  /** The same as `measure` for one that nothing is written to any more. */
+  measureSealed(
+    folder: string,
+    request: { readonly path: string; readonly base: string | undefined },
+    signal: AbortSignal,
+  ): Promise<SubvolumeSize>;
   /**
    * Measures one that is being written to, without what is the same in `base`, the read-only subvolume
    * that it is a snapshot of; nothing is walked when its generation is the known one.
@@ -227,16 +245,16 @@ export interface FileJobs extends AsyncDisposable {
   removeTrees(paths: readonly string[], signal: AbortSignal): Promise<void>;
   /**
    * Brings the tree to the disk, with the directories above it up to `fileSystem`, a directory of the
-   * same file system, and measures it then. Calls for one `fileSystem` that come together share a flush of
-   * all of it; a few small directories are synced by themselves. With `flush: false` only measured.
+   * same file system, and measures it then, unless what it holds was counted. Calls for one `fileSystem` that come
+   * together share a flush of all of it; a few small directories are synced by themselves. With `flush: false` only measured.
    * @returns undefined where measuring takes longer than callers should wait: it is on the disk all the same
    */
   sealTree(
-    path: string,
+    tree: TreeToSeal,
     fileSystem: string,
     flush: boolean,
     signal: AbortSignal,
-  ): Promise<TreeSize | undefined>;
+  ): Promise<SealedTree | undefined>;
   /** Flushes the file system that holds the path; shared as sealTree's. */
   syncFileSystem(path: string): Promise<void>;
   /** Opens or makes a file for appending; what it holds is hashed first. */

@@ -36,9 +36,30 @@ export interface Rebaser {
    * Makes of the upper directory what Apply would have made of it had the parents been known then; without staged
    * layers it stays as it is. The staged ones stay, so it can be done again, whatever became of it before. When it
    * throws the upper directory is empty. Not on disk when it resolves.
+   * @returns usage of the upper directory; undefined where only a walk tells
    * @throws OpError as Applier.apply does for what its tree has to be known for
    */
-  rebase(rebase: Rebase, signal: AbortSignal): Promise<void>;
+  rebase(rebase: Rebase, signal: AbortSignal): Promise<Usage | undefined>;
+}
+
+/** What was counted while layers were written. */
+export interface Accounts {
+  /** One is being written now. */
+  readonly isWriting: boolean;
+  /**
+   * Usage of the tree that mounts stand for, as it was when a layer had been written into it, and had been the first
+   * thing in there: what others have done to it since is not in it. Tells once.
+   * @returns undefined where that is not known
+   */
+  take(mounts: readonly Mount[]): Usage | undefined;
+}
+
+/** What became of an active snapshot. */
+export interface Sealed {
+  /** Undefined where measuring takes long: SnapshotDriver.usage tells it later. */
+  readonly usage: Usage | undefined;
+  /** It is what was counted once; whether it still holds SnapshotDriver.usage tells. */
+  readonly isToBeChecked: boolean;
 }
 
 /** Where a snapshot is on the disk. */
@@ -93,11 +114,11 @@ export interface SnapshotDriver extends AsyncDisposable {
   /** Walks an active snapshot, or one that was sealed without being measured, in a worker. */
   usage(node: SnapshotNode, signal: AbortSignal): Promise<Usage>;
   /**
-   * Makes an active snapshot's files final: resolves with their usage when they are on disk (or, with
-   * durability `metadata`, measured); without, where measuring them takes long: `usage` tells it later.
+   * Makes an active snapshot's files final: resolves when they are on disk (or, with durability `metadata`, measured).
+   * @param counted its usage, if nobody has written into it since that was counted: it is not walked then
    * @throws OpError also for layers that turn out not to fit the parents, where the driver rebases
    */
-  seal(node: SnapshotNode, signal: AbortSignal): Promise<Usage | undefined>;
+  seal(node: SnapshotNode, counted: Usage | undefined, signal: AbortSignal): Promise<Sealed>;
   /**
    * The record of a sealed snapshot says committed: what only the active one needed may go, behind the
    * answer. Also for every committed snapshot that `list` named at start-up.

@@ -7,7 +7,7 @@ import { compileFilters, adaptSnapshot } from '../base/filters.ts';
 import { withoutEmptyLabels, type Labels } from '../base/labels.ts';
 import { KeyedLocks } from '../base/locks.ts';
 import type { Along, MetadataStore, WriteTx } from '../metadata/metadata.ts';
-import type { SnapshotDriver, SnapshotNode, StoredSnapshot } from './driver.ts';
+import type { Accounts, SnapshotDriver, SnapshotNode, StoredSnapshot } from './driver.ts';
 import { LateUsage } from './late-usage.ts';
 import { recover } from './recover.ts';
 import type { Info, Kind, Mount, Snapshotter, Usage } from './snapshotter.ts';
@@ -17,7 +17,10 @@ import { infoOf, nodeOf, SnapshotTree, type Snapshot } from './tree.ts';
 export interface TreeSnapshotterDependencies {
   readonly metadata: MetadataStore;
   readonly driver: SnapshotDriver;
+  readonly accounts: Accounts;
   readonly clock: Clock;
+  /** How long there is quiet before usages that were counted are checked. */
+  readonly quietMs?: number;
   readonly warn: (fields: Record<string, unknown>, message: string) => void;
 }
 
@@ -33,6 +36,7 @@ export class TreeSnapshotter implements Snapshotter {
   readonly #tree: SnapshotTree;
   readonly #metadata: MetadataStore;
   readonly #driver: SnapshotDriver;
+  readonly #accounts: Accounts;
   readonly #clock: Clock;
   readonly #trash: Trash;
   readonly #lateUsage: LateUsage;
@@ -41,13 +45,14 @@ export class TreeSnapshotter implements Snapshotter {
   readonly #recovered: Promise<void>;
 
   private constructor(tree: SnapshotTree, dependencies: TreeSnapshotterDependencies) {
-    const { metadata, driver, clock, warn } = dependencies;
+    const { metadata, driver, accounts, clock, warn } = dependencies;
     this.#tree = tree;
     this.#metadata = metadata;
     this.#driver = driver;
+    this.#accounts = accounts;
     this.#clock = clock;
     this.#trash = new Trash(driver, warn);
-    this.#lateUsage = new LateUsage({ tree, metadata, driver, warn });
+    this.#lateUsage = new LateUsage({ ...dependencies, tree });
     this.#recovered = recover(tree, driver, this.#trash, warn);
     // Whoever needs it awaits it; a failure is theirs to report.
     this.#recovered.catch(() => undefined);
@@ -164,7 +169,8 @@ export class TreeSnapshotter implements Snapshotter {
       const newParent = this.#parentAtCommit(snapshot, parent);
       using _hold = newParent === undefined ? undefined : this.#tree.holdAsParent(newParent);
       const final = nodeOf({ ...snapshot, parent: newParent });
-      const usage = await this.#driver.seal(final, ctx.signal);
+      const counted = this.#accounts.take(this.#driver.mounts(nodeOf(snapshot)));
+      const { usage, isToBeChecked } = await this.#driver.seal(final, counted, ctx.signal);
       await this.#metadata.update((tx) => {
         const now = this.#clock.now();
         this.#tree.change(tx, snapshot, {
@@ -180,6 +186,7 @@ export class TreeSnapshotter implements Snapshotter {
       });
       this.#driver.committed?.(nodeOf(snapshot));
       if (usage === undefined) this.#lateUsage.begin(snapshot);
+      else this.#lateUsage.committed(snapshot, isToBeChecked);
     });
   }
 

@@ -5,6 +5,8 @@ import { parseDigest, type Digest } from '../../src/base/digest.ts';
 import { isOpError, type OpError } from '../../src/base/errors.ts';
 import type { Applier } from '../../src/diff/diff.ts';
 import { unpack, type ImageLayer } from '../../src/diff/unpack.ts';
+import { never } from '../../src/platform/jobs/cancellation.ts';
+import { measureTree } from '../../src/platform/jobs/measure-tree.ts';
 import type { Mount } from '../../src/snapshotters/snapshotter.ts';
 import type { Client } from '../support/client.ts';
 import { ownDirectory } from '../support/mounts.ts';
@@ -70,10 +72,13 @@ function watched(engine: Engine, leftovers: string[]): Pick<Engine, 'applier' | 
       if (parent === '' || mounts[0]?.type === 'overlay') wereEmpty.add(mounts);
       return mounts;
     },
-    commit: (ctx, name, key, labels, parent) =>
-      engine.snapshotter
+    commit: async (ctx, name, key, labels, parent) => {
+      const mounts = prepared.get(key) ?? [];
+      await engine.snapshotter
         .commit(ctx, name, key, labels, parent)
-        .catch((error: unknown) => look(error, prepared.get(key) ?? [])),
+        .catch((error: unknown) => look(error, mounts));
+      await requireUsage(engine, name, mounts);
+    },
   });
   const looked =
     (applier: Applier): Applier['apply'] =>
@@ -95,6 +100,16 @@ function watched(engine: Engine, leftovers: string[]): Pick<Engine, 'applier' | 
       },
     },
   };
+}
+
+/** @throws where Usage is not what a walk finds; on btrfs, whose Usage is a difference, nobody walks here */
+async function requireUsage({ snapshotter }: Engine, name: string, mounts: readonly Mount[]) {
+  if (mounts[0]?.type === 'btrfs') return;
+  const { inodes, size } = await snapshotter.usage(background, name);
+  const walked = measureTree(ownDirectory(mounts), never);
+  if (walked?.inodes === inodes && walked.size === size) return;
+  const found = `${walked?.inodes} inodes, ${walked?.size} bytes`;
+  throw new Error(`Usage of ${name} is ${inodes} inodes, ${size} bytes; there are ${found}`);
 }
 
 async function namesLeft(mounts: readonly Mount[]): Promise<readonly string[]> {

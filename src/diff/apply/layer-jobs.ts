@@ -5,6 +5,7 @@ import type { Grown } from '../../platform/jobs/flush-behind.ts';
 import { startHash, type RunningHash } from '../../platform/jobs/running-hash.ts';
 import { fromSyncError, fromSystemError } from '../../platform/linux/errno.ts';
 import { close, O, open, read, syncfs } from '../../platform/linux/files.ts';
+import type { Usage } from '../../snapshotters/snapshotter.ts';
 import type { PackedLayer, PackLayer } from '../compare/pack-layer.ts';
 import { compressionOf, makeInflater, type Inflater } from './inflate.ts';
 import type { TarLimits } from './limits.ts';
@@ -26,7 +27,7 @@ const FLUSH_BYTES = 64 << 20;
 export interface LayerJobs {
   readLayer: { in: ReadLayer; out: void };
   writeLayer: { in: WriteLayer; out: WrittenLayer };
-  rebaseLayers: { in: RebaseLayers; out: void };
+  rebaseLayers: { in: RebaseLayers; out: Usage | undefined };
   packLayer: { in: PackLayer; out: PackedLayer };
 }
 
@@ -50,10 +51,15 @@ export interface WriteLayer {
 }
 
 /** Of the plain archive, with what follows its end. */
-export interface WrittenLayer {
+interface PlainArchive {
   /** sha256 */
   readonly hex: string;
   readonly size: number;
+}
+
+export interface WrittenLayer extends PlainArchive {
+  /** Of the directory that it was written to, on the disk; undefined where that is not known. */
+  readonly usage: Usage | undefined;
 }
 
 /**
@@ -126,12 +132,12 @@ function* piecesOf(source: ReadLayer['source']): Iterable<Uint8Array> {
 export function writeLayer(job: WriteLayer): WrittenLayer {
   const { plain, target, cancel } = job;
   try {
-    if (target.kind === 'stage') return stageLayer(job, target);
+    if (target.kind === 'stage') return { ...stageLayer(job, target), usage: undefined };
     using tree = openTree(target, cancellationOf(cancel, 'applying a layer'));
     try {
       const written = writeTree(job, tree);
       flush(tree);
-      return written;
+      return { ...written, usage: tree.usage() };
     } catch (error) {
       tree.clear();
       throw error;
@@ -142,13 +148,13 @@ export function writeLayer(job: WriteLayer): WrittenLayer {
   }
 }
 
-function writeTree(job: WriteLayer, tree: Tree): WrittenLayer {
+function writeTree(job: WriteLayer, tree: Tree): PlainArchive {
   using writer = new LayerWriter(tree, job.limits);
   return writeEntries(job, writer);
 }
 
 /** The same for a tree that is not known yet. Of what failed nothing stays. */
-function stageLayer(job: WriteLayer, target: StageTarget): WrittenLayer {
+function stageLayer(job: WriteLayer, target: StageTarget): PlainArchive {
   using stage = new LayerStage(target);
   try {
     const written = writeEntries(job, stage);
@@ -167,7 +173,7 @@ interface LayerSink extends TarSink {
   readonly place: string;
 }
 
-function writeEntries({ plain, limits, grown }: WriteLayer, writer: LayerSink): WrittenLayer {
+function writeEntries({ plain, limits, grown }: WriteLayer, writer: LayerSink): PlainArchive {
   const hash = startHash('sha256');
   let size = 0;
   let flushAt = FLUSH_BYTES;

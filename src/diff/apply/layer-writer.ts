@@ -18,6 +18,7 @@ import {
   TYPE,
 } from '../../platform/linux/files.ts';
 import type { Bytes } from '../../platform/linux/ffi.ts';
+import type { Usage } from '../../snapshotters/snapshotter.ts';
 import { BodyFile } from './body-file.ts';
 import {
   dropInherited,
@@ -51,6 +52,8 @@ interface Bodies {
   readonly directory: number;
   /** False where a layer was about to be written from them before: links may have given them other modes and owners. */
   readonly areNew: boolean;
+  /** All of them; undefined where that is not known. */
+  readonly usage: Usage | undefined;
 }
 
 /** Writes a layer's entries into a tree, as the OCI image specification's layer.md has it. */
@@ -63,7 +66,7 @@ export class LayerWriter implements TarSink {
   /** By path; they come last, as what is put into a directory changes them. */
   readonly #directoryTimes = new Map<string, Times>();
   readonly #stat = new Stat();
-  readonly #body = new BodyFile();
+  readonly #body: BodyFile;
   #rootEntry: TarEntry | undefined;
   #entry: TarEntry | undefined;
 
@@ -72,6 +75,7 @@ export class LayerWriter implements TarSink {
     this.#tree = tree;
     this.#directoriesMax = limits.directoriesMax;
     this.#bodies = bodies;
+    this.#body = new BodyFile(tree.account);
   }
 
   /** @throws OpError InvalidArgument naming the entry and what is wrong with it */
@@ -96,6 +100,10 @@ export class LayerWriter implements TarSink {
     }
     for (const [path, times] of this.#tree.untouchedTimes()) this.#setTimes(path, times);
     for (const [path, times] of this.#directoryTimes) this.#setTimes(path, timesOf(times));
+    if (this.#bodies === undefined) return;
+    // Each was linked, and nothing else counted it.
+    if (this.#bodies.usage === undefined) this.#tree.account.giveUp();
+    else this.#tree.account.add(this.#bodies.usage);
   }
 
   /** Where it is, for messages. */
@@ -156,7 +164,10 @@ export class LayerWriter implements TarSink {
   #setTimes(path: string, times: Bytes): void {
     this.#tree.rest();
     const directory = this.#tree.at(path);
-    if (directory !== undefined) futimens(this.#tree.writable(directory), times);
+    if (directory === undefined) return;
+    const fd = this.#tree.writable(directory);
+    futimens(fd, times);
+    this.#tree.account.directoryDone(directory.path, fd);
   }
 
   #make(entry: TarEntry, parent: Directory, name: Name): void {
@@ -187,6 +198,7 @@ export class LayerWriter implements TarSink {
     if (entry.type !== 'symlink')
       dropInherited(pathThrough(fd, bytes), this.#tree.inheritedIn(parent));
     this.#finishAt(fd, name, entry);
+    this.#tree.account.other(fd, bytes);
   }
 
   /** Whatever has the name goes. */
@@ -209,7 +221,7 @@ export class LayerWriter implements TarSink {
     const fd = this.#place(parent, name, () =>
       openat(above, bytes, O.WRONLY | O.CREAT | O.EXCL | O.NOFOLLOW, entry.mode & 0o777),
     );
-    this.#body.open(fd, entry, inherited);
+    this.#body.open({ fd, entry, inherited, place: { directory: parent.path, name } });
   }
 
   #makeDirectory(entry: TarEntry, parent: Directory, name: Name): void {

@@ -3,7 +3,7 @@ import { EntryCopier } from '../../platform/jobs/copy-entry.ts';
 import { attributesOf, copyXattrs, setOpen } from '../../platform/linux/attributes.ts';
 import { ERRNO, isErrno, SystemError } from '../../platform/linux/errno.ts';
 import type { Bytes } from '../../platform/linux/ffi.ts';
-import { mkdirat, mknodat, TYPE } from '../../platform/linux/files.ts';
+import { mknodat, TYPE } from '../../platform/linux/files.ts';
 import { getxattr, setxattr } from '../../platform/linux/xattr.ts';
 import { bytesOfName, type Name } from './names.ts';
 import { namesOf, NEW_MODE, pathOf, Tree, type Directory, type Found } from './tree.ts';
@@ -58,7 +58,7 @@ export class OverlayTree extends Tree {
     const [lower] = directory.lowers;
     if (parent === undefined || lower === undefined) throw new Error('a directory of no layer');
     const above = this.writable(parent);
-    mkdirat(above, bytesOfName(name), 0o700);
+    this.mkdir(parent, name, 0o700);
     const fd = this.openIn(above, name);
     setOpen(fd, attributesOf(this.stat.readOpen(lower)), () =>
       copyXattrs(lower, fd, (xattr) => !xattr.startsWith(this.ownXattrs)),
@@ -71,9 +71,8 @@ export class OverlayTree extends Tree {
 
   makeDirectory(parent: Directory, name: Name): { directory: Directory; existed: boolean } {
     const above = this.writable(parent);
-    const bytes = bytesOfName(name);
     try {
-      mkdirat(above, bytes, NEW_MODE);
+      this.mkdir(parent, name, NEW_MODE);
     } catch (error) {
       if (!isErrno(error, ERRNO.EEXIST)) throw error;
       const found = this.#lookupUpper(parent, name, above);
@@ -82,7 +81,7 @@ export class OverlayTree extends Tree {
         return { directory: found.directory, existed: true };
       }
       this.remove(parent, name);
-      mkdirat(above, bytes, NEW_MODE);
+      this.mkdir(parent, name, NEW_MODE);
       const directory = this.#addNew(parent, name);
       // What stood before a lower directory hid it.
       if (parent.lowers.length > 0) this.#setOpaque(directory);
@@ -116,7 +115,9 @@ export class OverlayTree extends Tree {
     }
     if (this.#lookupLower(parent, name) === undefined) return;
     this.forget(parent, name);
-    mknodat(this.writable(parent), bytesOfName(name), TYPE.characterDevice, 0);
+    const [fd, bytes] = [this.writable(parent), bytesOfName(name)];
+    mknodat(fd, bytes, TYPE.characterDevice, 0);
+    this.account.other(fd, bytes);
     this.#untouched.delete(parent.path);
   }
 
@@ -145,6 +146,7 @@ export class OverlayTree extends Tree {
       const fd = this.writable(directory);
       this.#entries.copy(lower, fd, bytes, this.stat.readAt(lower, bytes));
       this.#copied.add(pathOf(directory, name));
+      this.account.giveUp();
       return fd;
     }
     return undefined;

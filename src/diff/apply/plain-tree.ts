@@ -1,7 +1,7 @@
 import type { Cancellation } from '../../platform/jobs/cancellation.ts';
 import { ERRNO, isErrno } from '../../platform/linux/errno.ts';
 import type { Bytes } from '../../platform/linux/ffi.ts';
-import { mkdirat, TYPE } from '../../platform/linux/files.ts';
+import { TYPE } from '../../platform/linux/files.ts';
 import { bytesOfName, type Name } from './names.ts';
 import { NEW_MODE, pathOf, Tree, type Directory, type Found } from './tree.ts';
 
@@ -43,9 +43,8 @@ export class PlainTree extends Tree {
   }
 
   makeDirectory(parent: Directory, name: Name): { directory: Directory; existed: boolean } {
-    const [above, bytes] = [this.writable(parent), bytesOfName(name)];
     try {
-      mkdirat(above, bytes, NEW_MODE);
+      this.mkdir(parent, name, NEW_MODE);
     } catch (error) {
       if (!isErrno(error, ERRNO.EEXIST)) throw error;
       const found = this.lookup(parent, name);
@@ -54,7 +53,7 @@ export class PlainTree extends Tree {
         return { directory: found.directory, existed: true };
       }
       this.remove(parent, name);
-      mkdirat(above, bytes, NEW_MODE);
+      this.mkdir(parent, name, NEW_MODE);
     }
     const fd = this.openNew(parent, name);
     this.added(parent, name);

@@ -16,6 +16,7 @@ import {
   openChildDirectory,
 } from '../../platform/linux/files.ts';
 import type { Rebase } from '../../snapshotters/driver.ts';
+import type { Usage } from '../../snapshotters/snapshotter.ts';
 import { entriesIn } from './entry-log.ts';
 import { LayerWriter } from './layer-writer.ts';
 import type { TarLimits } from './limits.ts';
@@ -37,20 +38,23 @@ export interface RebaseLayers extends Rebase {
  * with what was written of them then. A crash leaves links in the upper directory, which the next rebase removes
  * first, and the staged layers as they were.
  */
-export function rebaseLayers(rebase: RebaseLayers): void {
+export function rebaseLayers(rebase: RebaseLayers): Usage | undefined {
   const { staged, upper, owner, cancel } = rebase;
   const cancellation = cancellationOf(cancel, 'rebasing a snapshot');
   const directory = openPath(staged);
   try {
     const layers = stagedLayers(directory);
-    if (layers.length === 0) return;
+    if (layers.length === 0) return undefined;
     const areNew = isFirst(directory);
     clear(upper, cancellation);
     try {
       setOwner(upper, owner);
-      for (const { folder, digest } of layers) {
-        rebaseLayer(rebase, { directory, folder, digest, areNew }, cancellation);
+      let usage: Usage | undefined;
+      // A second one finds the first, and does not count.
+      for (const layer of layers) {
+        usage = rebaseLayer(rebase, { ...layer, directory, areNew }, cancellation);
       }
+      return usage;
     } catch (error) {
       clear(upper, never);
       throw error;
@@ -65,25 +69,29 @@ interface StagedLayer {
   readonly directory: number;
   readonly folder: string;
   readonly digest: string;
+  readonly usage: Usage | undefined;
   readonly areNew: boolean;
 }
 
 function rebaseLayer(
   { upper, lowers, xattrPrefix, limits }: RebaseLayers,
-  { directory, folder, digest, areNew }: StagedLayer,
+  { directory, folder, digest, usage, areNew }: StagedLayer,
   cancellation: Cancellation,
-): void {
+): Usage | undefined {
   using tree = openTree({ kind: 'overlay', upper, lowers, xattrPrefix }, cancellation);
   const bodies = openChildDirectory(directory, bytesOfName(folder));
   let entries = -1;
   try {
     entries = openat(bodies, bytesOfName(ENTRIES), O.RDONLY | O.NOFOLLOW);
-    using writer = new LayerWriter(tree, limits, { directory: bodies, areNew });
+    // What was begun before may have changed something.
+    const counted = areNew ? usage : undefined;
+    using writer = new LayerWriter(tree, limits, { directory: bodies, areNew, usage: counted });
     for (const entry of entriesIn(entries)) {
       cancellation.check();
       writer.begin(entry);
     }
     writer.finish();
+    return tree.usage();
   } catch (error) {
     if (error instanceof OpError) {
       throw new OpError(error.code, `layer ${digest}: ${error.message}`, { cause: error });

@@ -15,6 +15,8 @@ import {
   renameat,
   syncfs,
 } from '../../platform/linux/files.ts';
+import type { Usage } from '../../snapshotters/snapshotter.ts';
+import { Account } from './account.ts';
 import { BodyFile } from './body-file.ts';
 import { EntryLog } from './entry-log.ts';
 import { describeAt, hiddenBy, placeBehind, placeOf, WHITEOUT } from './layer-writer.ts';
@@ -35,21 +37,26 @@ interface StagedLayer {
   readonly folder: string;
   readonly number: number;
   readonly digest: string;
+  /** Of its files; undefined where that is not known. */
+  readonly usage: Usage | undefined;
 }
 
 /** The whole layers in a directory of staged ones, in the order they came in. */
 export const stagedLayers = (directory: number): readonly StagedLayer[] =>
   namesOf(directory)
     .flatMap((folder) => {
-      const [, number, digest = ''] = /^(\d+) (.+)$/.exec(folder) ?? [];
-      return number === undefined ? [] : [{ folder, number: Number(number), digest }];
+      const [, number, digest = '', inodes, size] =
+        /^(\d+) (\S+)(?: (\d+) (\d+))?$/.exec(folder) ?? [];
+      if (number === undefined) return [];
+      const usage = inodes && size ? { inodes: Number(inodes), size: Number(size) } : undefined;
+      return [{ folder, number: Number(number), digest, usage }];
     })
     .toSorted((a, b) => a.number - b.number);
 
 /**
  * Keeps a layer for a tree that is not known yet: all of it that can be done now. It is written into a folder without a
  * number, which a crash leaves to whoever removes the snapshot, or commits it: no rebase looks at it. `keep` syncs that,
- * gives it a number, and syncs the number: a crash leaves the folder with or without it, and nobody was told.
+ * gives it a number, with what its files have allocated, and syncs that: a crash leaves the folder with or without it, and nobody was told.
  */
 export class LayerStage implements TarSink, Disposable {
   readonly #path: string;
@@ -60,7 +67,9 @@ export class LayerStage implements TarSink, Disposable {
   readonly #entries: number;
   readonly #log: EntryLog;
   #entry: TarEntry | undefined;
-  readonly #body = new BodyFile();
+  /** Of the files, in their one folder. */
+  readonly #account: Account;
+  readonly #body: BodyFile;
 
   /**
    * @throws OpError Unimplemented: nobody would write its layers into the tree later; FailedPrecondition:
@@ -79,6 +88,8 @@ export class LayerStage implements TarSink, Disposable {
       opened.push(this.#folder);
       this.#entries = openat(this.#folder, bytesOfName(ENTRIES), NEW_FILE, OWN_FILE);
       this.#log = new EntryLog(this.#entries);
+      this.#account = new Account(this.#folder);
+      this.#body = new BodyFile(this.#account);
     } catch (error) {
       opened.forEach(close);
       this.clear();
@@ -95,9 +106,10 @@ export class LayerStage implements TarSink, Disposable {
       if (isMark) hiddenBy(name);
       this.#log.add(entry);
       if (isMark || entry.type !== 'file') return;
-      const body = bytesOfName(String(entry.offset));
+      const body = String(entry.offset);
+      const fd = openat(this.#folder, bytesOfName(body), NEW_FILE, entry.mode & 0o777);
       // Its folder is ours, with whatever group the file system gave it.
-      this.#body.open(openat(this.#folder, body, NEW_FILE, entry.mode & 0o777), entry, 'group');
+      this.#body.open({ fd, entry, inherited: 'group', place: { directory: '', name: body } });
     });
   }
 
@@ -122,7 +134,9 @@ export class LayerStage implements TarSink, Disposable {
     try {
       syncfs(this.#folder);
       let number = stagedLayers(this.#directory).at(-1)?.number ?? 0;
-      while (!this.#rename(`${++number} ${digest}`));
+      const usage = this.#account.settle(this.#folder);
+      const counted = usage === undefined ? '' : ` ${usage.inodes} ${usage.size}`;
+      while (!this.#rename(`${++number} ${digest}${counted}`));
       fsync(this.#directory);
     } catch (error) {
       throw fromSyncError(error, `keeping a layer in ${quote(this.#path)}`);

@@ -7,8 +7,9 @@ import { FlushBehind } from '../../platform/jobs/flush-behind.ts';
 import { Lane } from '../../platform/jobs/lane.ts';
 import { Threads } from '../../platform/jobs/threads.ts';
 import type { Rebase, Rebaser } from '../../snapshotters/driver.ts';
-import type { Mount } from '../../snapshotters/snapshotter.ts';
+import type { Mount, Usage } from '../../snapshotters/snapshotter.ts';
 import { PLAIN_LAYER, type Applier, type Descriptor } from '../diff.ts';
+import { LayerAccounts } from './accounts.ts';
 import type { LayerJobs, WrittenLayer } from './layer-jobs.ts';
 import { LayerReading, type BlobSources } from './layer-reading.ts';
 import { LayersInOrder } from './layers-in-order.ts';
@@ -35,6 +36,7 @@ const LAYERS = {
 
 /** Applies each layer on two threads: one reads and inflates, the other writes files. Rebases on one. */
 export class ThreadedApplier implements Applier, Rebaser, AsyncDisposable {
+  readonly accounts = new LayerAccounts();
   readonly #options: ThreadedApplierOptions;
   readonly #threads: Threads<LayerJobs>;
   readonly #rings = new Rings();
@@ -63,13 +65,13 @@ export class ThreadedApplier implements Applier, Rebaser, AsyncDisposable {
     });
   }
 
-  async rebase(rebase: Rebase, signal: AbortSignal): Promise<void> {
+  async rebase(rebase: Rebase, signal: AbortSignal): Promise<Usage | undefined> {
     const { limits } = this.#options;
     const cancel = makeCancelFlag();
     const giveUp = (): void => raise(cancel);
     signal.addEventListener('abort', giveUp, { once: true });
     try {
-      await this.#rebases.run(`rebasing ${rebase.upper}`, signal, () =>
+      return await this.#rebases.run(`rebasing ${rebase.upper}`, signal, () =>
         this.#threads.use((thread) => thread.run('rebaseLayers', { ...rebase, limits, cancel })),
       );
     } finally {
@@ -95,10 +97,13 @@ export class ThreadedApplier implements Applier, Rebaser, AsyncDisposable {
       );
     }
     const target = targetOf(mounts);
-    return this.#lane.run(`applying layer ${layer.digest}`, ctx.signal, async () => {
-      await using reading = await readingOf();
-      return await this.#write(ctx, reading, target);
-    });
+    const { hex, size } = await this.accounts.during(target, () =>
+      this.#lane.run(`applying layer ${layer.digest}`, ctx.signal, async () => {
+        await using reading = await readingOf();
+        return await this.#write(ctx, reading, target);
+      }),
+    );
+    return { mediaType: PLAIN_LAYER, digest: digestOf('sha256', hex), size };
   }
 
   #read(ctx: RequestContext, layer: Descriptor, ringSize: RingSize): LayerReading {
@@ -107,7 +112,7 @@ export class ThreadedApplier implements Applier, Rebaser, AsyncDisposable {
     return new LayerReading(ctx, layer, { threads, rings, ringSize, blobs });
   }
 
-  async #write(ctx: RequestContext, reading: LayerReading, target: Target): Promise<Descriptor> {
+  async #write(ctx: RequestContext, reading: LayerReading, target: Target): Promise<WrittenLayer> {
     const { layer, plain } = reading;
     using flushing = new FlushBehind(directoryOf(target));
     const grown = flushing.port;
@@ -128,7 +133,7 @@ export class ThreadedApplier implements Applier, Rebaser, AsyncDisposable {
       write.catch(giveUp);
       const [read, written] = await Promise.allSettled([reading.ended, write]);
       ctx.signal.throwIfAborted();
-      return described(layer, read, written);
+      return outcomeOf(layer, read, written);
     } finally {
       ctx.signal.removeEventListener('abort', giveUp);
     }
@@ -136,15 +141,12 @@ export class ThreadedApplier implements Applier, Rebaser, AsyncDisposable {
 }
 
 /** Either half ends the other: the one that failed by itself says why. */
-function described(
+function outcomeOf(
   layer: Descriptor,
   reading: PromiseSettledResult<void>,
   writing: PromiseSettledResult<WrittenLayer>,
-): Descriptor {
-  if (writing.status === 'fulfilled') {
-    const { hex, size } = writing.value;
-    return { mediaType: PLAIN_LAYER, digest: digestOf('sha256', hex), size };
-  }
+): WrittenLayer {
+  if (writing.status === 'fulfilled') return writing.value;
   const name = `layer ${layer.digest}`;
   if (reading.status === 'fulfilled' || !isOpError(writing.reason, 'Aborted')) {
     throw named(name, writing.reason);

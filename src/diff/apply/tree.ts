@@ -10,6 +10,7 @@ import {
   cstring,
   fchmod,
   fchown,
+  mkdirat,
   O,
   openat,
   openChildDirectory,
@@ -19,6 +20,8 @@ import {
   unlinkat,
 } from '../../platform/linux/files.ts';
 import { getxattr, listxattr, removexattr } from '../../platform/linux/xattr.ts';
+import type { Usage } from '../../snapshotters/snapshotter.ts';
+import { Account } from './account.ts';
 import { bytesOfName, quoteName, type Name } from './names.ts';
 
 /** As many as the kernel follows in one lookup, times six: a chain may be long, but it ends. */
@@ -64,6 +67,8 @@ export type Found =
  */
 export abstract class Tree implements Disposable {
   readonly root: Directory;
+  /** Of what the layer puts into a tree that was empty; overlay's lower layers are none of it. */
+  readonly account: Account;
   protected readonly cancellation: Cancellation;
   protected readonly stat = new Stat();
   /** Of extended attributes that are no part of the tree: overlay's own. */
@@ -81,6 +86,9 @@ export abstract class Tree implements Disposable {
     this.ownXattrs = ownXattrs;
     this.cancellation = cancellation;
     this.#wasEmpty = isEmpty(root);
+    this.account = new Account(root);
+    this.account.directory('');
+    if (!this.#wasEmpty) this.account.giveUp();
     const fresh = lowers.length === 0 && this.#wasEmpty;
     const children = new Map<Name, Directory>();
     const inherited = undefined;
@@ -152,6 +160,7 @@ export abstract class Tree implements Disposable {
   remove(parent: Directory, name: Name, cancellation = this.cancellation): void {
     const fd = parent.fd;
     if (fd === undefined) return;
+    this.account.giveUp();
     this.forget(parent, name);
     const bytes = bytesOfName(name);
     const errno = unlinkat(fd, bytes);
@@ -182,6 +191,14 @@ export abstract class Tree implements Disposable {
   inheritedIn(directory: Directory): Inherited {
     directory.inherited ??= this.#readInherited(this.writable(directory));
     return directory.inherited;
+  }
+
+  /**
+   * Of all there is now, with the root, once it is on the disk.
+   * @returns undefined where only a walk tells
+   */
+  usage(): Usage | undefined {
+    return this.account.settle(this.writable(this.root));
   }
 
   /** Between two entries: gives descriptors back when there are many. */
@@ -239,6 +256,11 @@ export abstract class Tree implements Disposable {
     const fd = openChildDirectory(dirfd, bytesOfName(name));
     this.#open++;
     return fd;
+  }
+
+  protected mkdir(parent: Directory, name: Name, mode: number): void {
+    mkdirat(this.writable(parent), bytesOfName(name), mode);
+    this.account.directory(pathOf(parent, name));
   }
 
   protected close(fd: number): void {

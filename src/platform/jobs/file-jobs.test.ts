@@ -60,9 +60,9 @@ test('small trees are sealed together with large ones, each with its own size', 
     for (let file = 0; file < files; file++) await writeFile(join(path, String(file)), 'x');
   }
   const sealed = await Promise.allSettled([
-    ...paths.map((path) => jobs.sealTree(path, folder.path, true, signal)),
-    jobs.sealTree(join(folder.path, 'absent'), folder.path, true, signal),
-    jobs.sealTree(paths[3] ?? '', folder.path, false, signal),
+    ...paths.map((path) => jobs.sealTree({ path }, folder.path, true, signal)),
+    jobs.sealTree({ path: join(folder.path, 'absent') }, folder.path, true, signal),
+    jobs.sealTree({ path: paths[3] ?? '' }, folder.path, false, signal),
     jobs.syncFileSystem(folder.path),
   ]);
   const answers = sealed.map((one) =>
@@ -223,7 +223,7 @@ test('while one disk hangs every kind of job goes on elsewhere, and all end when
       jobs.copyTree(path('tree'), path('copy2'), signal),
       jobs.copyTree(path('tree'), path('copy3'), signal),
       jobs.removeTrees([path('old')], signal),
-      jobs.sealTree(path('tree'), root, true, signal),
+      jobs.sealTree({ path: path('tree') }, root, true, signal),
       jobs.measureTree(path('tree'), signal),
     ];
   };

@@ -6,7 +6,15 @@ import type { Algorithm } from '../../base/digest.ts';
 import { quote } from '../../base/errors.ts';
 import { fromSyncError } from '../linux/errno.ts';
 import { syncfsAsync } from '../linux/files.ts';
-import type { BlobToPlace, DirectoryToMake, FileJobs, PartRule, TreeSize } from '../platform.ts';
+import type {
+  BlobToPlace,
+  DirectoryToMake,
+  FileJobs,
+  PartRule,
+  SealedTree,
+  TreeSize,
+  TreeToSeal,
+} from '../platform.ts';
 import { canceled, makeCancelFlag, raise, type CancelFlag } from './cancellation.ts';
 import { Grouped, GroupedByName, type Outcome } from './grouped.ts';
 import { IngestFiles } from './ingest-files.ts';
@@ -52,13 +60,13 @@ class ThreadedFileJobs implements FileJobs {
     async (_folder, lists) => outcomesOf(await this.#onThread('makeDirectories', lists)),
   );
   /** By file system. */
-  readonly #flushedSeals = new GroupedByName<string, TreeSize | 'large'>(
+  readonly #flushedSeals = new GroupedByName<TreeToSeal, SealedTree | 'large'>(
     SEALS_MAX,
-    (fileSystem, paths) => this.#sealGroup(paths, fileSystem),
+    (fileSystem, trees) => this.#sealGroup(trees, fileSystem),
   );
-  readonly #unflushedSeals = new GroupedByName<string, TreeSize | 'large'>(
+  readonly #unflushedSeals = new GroupedByName<TreeToSeal, SealedTree | 'large'>(
     SEALS_MAX,
-    (_fileSystem, paths) => this.#sealGroup(paths, undefined),
+    (_fileSystem, trees) => this.#sealGroup(trees, undefined),
   );
   /** On libuv's threads too: a thread of ours costs megabytes, and this one would mostly wait. */
   readonly #flushes = new GroupedByName<undefined, void>(SEALS_MAX, async (path, callers) => {
@@ -138,15 +146,15 @@ class ThreadedFileJobs implements FileJobs {
   }
 
   async sealTree(
-    path: string,
+    tree: TreeToSeal,
     fileSystem: string,
     flush: boolean,
     signal: AbortSignal,
-  ): Promise<TreeSize | undefined> {
-    const what = `sealing ${quote(path)}`;
+  ): Promise<SealedTree | undefined> {
+    const what = `sealing ${quote(tree.path)}`;
     const groups = flush ? this.#flushedSeals : this.#unflushedSeals;
-    const size = await giveUpOn(signal, what, this.#track(groups.call(fileSystem, path)));
-    return size === 'large' ? undefined : size;
+    const sealed = await giveUpOn(signal, what, this.#track(groups.call(fileSystem, tree)));
+    return sealed === 'large' ? undefined : sealed;
   }
 
   async syncFileSystem(path: string): Promise<void> {
@@ -217,13 +225,13 @@ class ThreadedFileJobs implements FileJobs {
   }
 
   async #sealGroup(
-    paths: readonly string[],
+    trees: readonly TreeToSeal[],
     fileSystem: string | undefined,
-  ): Promise<readonly Outcome<TreeSize | 'large'>[]> {
-    const sealed = await this.#onThread('sealTrees', { paths, fileSystem });
+  ): Promise<readonly Outcome<SealedTree | 'large'>[]> {
+    const sealed = await this.#onThread('sealTrees', { trees, fileSystem });
     return sealed.map((tree) => {
       if (tree === 'large') return { value: tree };
-      return 'error' in tree ? { error: decodeError(tree.error) } : { value: tree.size };
+      return 'error' in tree ? { error: decodeError(tree.error) } : { value: tree };
     });
   }
 

@@ -74,7 +74,7 @@ for (const fileSystem of ['ext4', 'btrfs', 'xfs'] as const) {
             { path: tree, mode: 0o755 },
           ]);
           await fill(tree);
-          await jobs.sealTree(tree, snapshots, true, signal);
+          await jobs.sealTree({ path: tree }, snapshots, true, signal);
           return join(snapshots, '1');
         });
         expect(after).toEqual(before);

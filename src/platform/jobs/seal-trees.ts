@@ -1,7 +1,7 @@
 import { quote } from '../../base/errors.ts';
-import { fromSyncError } from '../linux/errno.ts';
-import { close, O, open, syncfs } from '../linux/files.ts';
-import type { TreeSize } from '../platform.ts';
+import { fromSyncError, fromSystemError } from '../linux/errno.ts';
+import { close, O, open, openDirectory, Stat, syncfs } from '../linux/files.ts';
+import type { SealedTree, TreeToSeal } from '../platform.ts';
 import { never } from './cancellation.ts';
 import { measureTree, type Budget } from './measure-tree.ts';
 import { encodeError, type EncodedError } from './protocol.ts';
@@ -15,28 +15,30 @@ const APART_INODES_MAX = 16;
 const APART_FILES_MAX = 1;
 
 export interface SealRequest {
-  readonly paths: readonly string[];
-  /** To be flushed before the measuring; none: only measure. Holds all the paths. */
+  readonly trees: readonly TreeToSeal[];
+  /** To be flushed before the measuring; none: only measure. Holds all the trees. */
   readonly fileSystem: string | undefined;
 }
 
-export type Sealed = { readonly size: TreeSize } | { readonly error: EncodedError } | 'large';
+export type Sealed = SealedTree | { readonly error: EncodedError } | 'large';
 
 /**
  * Brings all trees to the disk together, and measures each then: what a file has allocated is final only when
- * it was written out. Those found large are not measured.
+ * it was written out. Those found large are not measured, nor those whose count is known, but for the smallest, which are
+ * looked at anyway.
  * @throws SyncFailure
  */
-export function sealTrees({ paths, fileSystem }: SealRequest): readonly Sealed[] {
-  if (fileSystem !== undefined && !syncApart(paths, fileSystem)) flushFileSystem(fileSystem);
-  return paths.map(measureSmall);
+export function sealTrees({ trees, fileSystem }: SealRequest): readonly Sealed[] {
+  if (fileSystem !== undefined && !syncApart(trees, fileSystem)) flushFileSystem(fileSystem);
+  return trees.map(sealed);
 }
 
 /** @returns false when the file system has to be flushed after all */
-function syncApart(paths: readonly string[], fileSystem: string): boolean {
+function syncApart(trees: readonly TreeToSeal[], fileSystem: string): boolean {
+  if (trees.some(isCounted)) return false;
   const filled: string[] = [];
   let left = APART_INODES_MAX;
-  for (const path of paths) {
+  for (const { path } of trees) {
     const inodes = inodesOf(path);
     if (inodes === undefined || inodes > left) return false;
     left -= inodes;
@@ -55,12 +57,34 @@ function inodesOf(path: string): number | undefined {
   }
 }
 
-function measureSmall(path: string): Sealed {
+type CountedTree = TreeToSeal & { readonly counted: NonNullable<TreeToSeal['counted']> };
+
+/** Small ones were looked at for the sync, so there it is as good to measure them. */
+const isCounted = (tree: TreeToSeal): tree is CountedTree =>
+  tree.counted !== undefined && tree.counted.inodes > APART_INODES_MAX;
+
+function sealed(tree: TreeToSeal): Sealed {
   try {
-    const size = measureTree(path, never, BUDGET);
-    return size === undefined ? 'large' : { size };
+    if (isCounted(tree)) return { ...tree.counted, ...ownerOf(tree.path), isCounted: true };
+    const size = measureTree(tree.path, never, BUDGET);
+    return size === undefined ? 'large' : { ...size, isCounted: false };
   } catch (error) {
     return { error: encodeError(error) };
+  }
+}
+
+/** @throws OpError NotFound */
+function ownerOf(path: string): { readonly uid: number; readonly gid: number } {
+  try {
+    const fd = openDirectory(path);
+    try {
+      const { uid, gid } = new Stat().readOpen(fd);
+      return { uid, gid };
+    } finally {
+      close(fd);
+    }
+  } catch (error) {
+    throw fromSystemError(error, `looking at ${quote(path)}`);
   }
 }
 

@@ -16,14 +16,14 @@ const kinds: Readonly<Record<string, (jobs: FileJobs, root: string) => Promise<u
   'sealing a tree': async (jobs, root) => {
     await mkdir(join(root, 'tree'));
     await writeFile(join(root, 'tree/file'), 'bytes');
-    return jobs.sealTree(join(root, 'tree'), root, true, background.signal);
+    return jobs.sealTree({ path: join(root, 'tree') }, root, true, background.signal);
   },
   'sealing many trees': async (jobs, root) => {
     const paths = [...Array(20).keys()].map((n) => join(root, `tree-${n}`));
     for (const path of paths) await mkdir(path);
     for (const path of paths) await writeFile(join(path, 'file'), 'bytes');
     const { signal } = background;
-    return Promise.all(paths.map((path) => jobs.sealTree(path, root, true, signal)));
+    return Promise.all(paths.map((path) => jobs.sealTree({ path }, root, true, signal)));
   },
   'placing a blob': (jobs, root) => placing(jobs, root, 1),
   'placing many blobs': (jobs, root) => placing(jobs, root, 20),

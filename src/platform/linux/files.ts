@@ -283,6 +283,10 @@ export class Stat {
   get isMountRoot(): boolean {
     return (this.#bytes.readUInt32LE(8) & Stat.#ATTRIBUTE_MOUNT_ROOT) !== 0;
   }
+  /** What the file system allocates at once, in bytes. */
+  get blockSize(): number {
+    return this.#bytes.readUInt32LE(4);
+  }
   get links(): number {
     return this.#bytes.readUInt32LE(16);
   }

@@ -44,7 +44,7 @@ async function open(root: string, table: ConfigTable = {}) {
       layer: async (of: SnapshotNode, fill: (path: string) => Promise<void>) => {
         await driver.create(of);
         await fill(ownDirectory(driver.mounts(of)));
-        const usage = await driver.seal(of, signal);
+        const { usage } = await driver.seal(of, undefined, signal);
         expect(driver.committed?.({ ...of, kind: 'committed' })).toBe(true);
         return usage;
       },
@@ -103,7 +103,8 @@ test('usage counts what differs from the parent, path by path, and is not walked
   await writeFile(join(path, 'archived'), 'diff');
   await run('touch', ['-d', '@1000000000', join(path, 'archived')]);
   expect(await driver.usage(child, signal)).toEqual({ inodes: 5, size: 4 * MiB + 4096 });
-  expect(await driver.seal(child, signal)).toEqual({ inodes: 5, size: 4 * MiB + 4096 });
+  const { usage: sealed } = await driver.seal(child, undefined, signal);
+  expect(sealed).toEqual({ inodes: 5, size: 4 * MiB + 4096 });
 });
 
 test('what was committed cannot be written to, and keeps what it was', async () => {
@@ -114,7 +115,7 @@ test('what was committed cannot be written to, and keeps what it was', async () 
   await driver.create(base);
   await using still = await performMounts(driver.mounts(base));
   await writeFile(join(still.path, 'file'), 'committed');
-  await driver.seal(base, signal);
+  await driver.seal(base, undefined, signal);
   await writeFile(join(still.path, 'file'), 'too late');
   const view = node('2', 'view', '1');
   await driver.create(view);
@@ -137,7 +138,7 @@ test('subvolumes that a container made inside go too, read-only ones and those i
   await run('btrfs', ['property', 'set', join(path, 'outer/in a directory/inner'), 'ro', 'true']);
   await run('btrfs', ['property', 'set', join(path, 'outer'), 'ro', 'true']);
   const usage = await driver.usage(active, signal);
-  expect(await driver.seal(active, signal)).toEqual(usage);
+  expect(await driver.seal(active, undefined, signal)).toMatchObject({ usage });
   expect(driver.committed?.({ ...active, kind: 'committed' })).toBe(true);
   await driver.settled?.();
   expect((await subvolumesOf(disk.path)).map((line) => line.split(' ').at(-1))).toEqual([
@@ -155,7 +156,7 @@ test('a crash between the steps of a Commit leaves nothing that is not put right
     await using opened = await open(disk.path);
     for (const each of [sealed, written]) {
       await opened.driver.create(each);
-      await opened.driver.seal(each, signal);
+      await opened.driver.seal(each, undefined, signal);
     }
     await opened.driver.create(node('3', 'active', '1'));
   }

@@ -13,6 +13,7 @@ import type {
   DriverDependencies,
   DriverFactory,
   Durability,
+  Sealed,
   SnapshotDriver,
   SnapshotNode,
   SnapshotPlaces,
@@ -24,6 +25,9 @@ import { maxSizeOf } from './max-size.ts';
 
 /** Snapshots are private: setuid files in them must be out of other users' reach. */
 const PRIVATE = 0o700;
+
+/** So few inodes are measured at once, and need no check. */
+const MEASURED_INODES = 16;
 
 /** Names in a snapshot's directory. */
 const WRITTEN = 'fs';
@@ -185,12 +189,14 @@ class BtrfsDriver implements SnapshotDriver {
   async usage(node: SnapshotNode, signal: AbortSignal): Promise<Usage> {
     const { folder, jobs } = this.#options;
     const [parent] = node.parentIds;
+    const base = parent === undefined ? undefined : this.#layerOf(parent);
+    if (node.kind === 'committed') {
+      const sealed = { path: this.#layerOf(node.id), base };
+      return jobs.subvolumes.measureSealed(folder, sealed, signal);
+    }
     const known = this.#usages.get(node.id);
-    const request = {
-      path: this.#pathOf(node.id, WRITTEN),
-      base: parent === undefined ? undefined : this.#layerOf(parent),
-      knownGeneration: known?.generation,
-    };
+    const path = this.#pathOf(node.id, WRITTEN);
+    const request = { path, base, knownGeneration: known?.generation };
     const { generation, size, group } = await jobs.subvolumes.measure(folder, request, signal);
     if (group !== undefined && this.#subvolumes.has(node.id)) this.#groups.set(node.id, group);
     if (size === undefined && known !== undefined) return known.usage;
@@ -199,10 +205,10 @@ class BtrfsDriver implements SnapshotDriver {
     return size;
   }
 
-  async seal(node: SnapshotNode, signal: AbortSignal): Promise<Usage> {
+  async seal(node: SnapshotNode, counted: Usage | undefined): Promise<Sealed> {
     this.#seals++;
     try {
-      return await this.#seal(node, signal);
+      return await this.#seal(node, counted);
     } finally {
       this.#seals--;
     }
@@ -268,26 +274,25 @@ class BtrfsDriver implements SnapshotDriver {
     await this.#leftovers[Symbol.asyncDispose]();
   }
 
-  async #seal(node: SnapshotNode, signal: AbortSignal): Promise<Usage> {
+  async #seal(node: SnapshotNode, counted: Usage | undefined): Promise<Sealed> {
     const [parent] = node.parentIds;
-    const { id, size } = await this.#make(
-      {
-        directory: this.#directoryOf(node.id),
-        path: this.#pathOf(node.id, SEALED),
-        from: this.#pathOf(node.id, WRITTEN),
-        readOnly: true,
-        flush: this.#options.durability === 'full',
-        measureAgainst: { base: parent === undefined ? undefined : this.#layerOf(parent) },
-      },
-      signal,
-    );
+    const isCounted = counted !== undefined && counted.inodes > MEASURED_INODES;
+    const base = parent === undefined ? undefined : this.#layerOf(parent);
+    const { id, size } = await this.#make({
+      directory: this.#directoryOf(node.id),
+      path: this.#pathOf(node.id, SEALED),
+      from: this.#pathOf(node.id, WRITTEN),
+      readOnly: true,
+      flush: this.#options.durability === 'full',
+      ...(isCounted ? {} : { measureAgainst: { base } }),
+    });
     this.#subvolumes.set(node.id, { ...this.#subvolumes.get(node.id), [SEALED]: id });
-    return size;
+    return { usage: isCounted ? counted : size, isToBeChecked: isCounted };
   }
 
-  #make(subvolume: SubvolumeToMake, signal?: AbortSignal) {
+  #make(subvolume: SubvolumeToMake) {
     const { folder, jobs } = this.#options;
-    return jobs.subvolumes.make(folder, subvolume, signal);
+    return jobs.subvolumes.make(folder, subvolume);
   }
 
   #forget(id: string): void {

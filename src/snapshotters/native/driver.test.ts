@@ -41,7 +41,7 @@ test('a snapshot is a whole copy that its parent does not share', async () => {
   const base = node('1', 'active');
   await driver.create(base);
   await writeFile(join(folder, '1/file'), 'base');
-  expect(await driver.seal(base, signal)).toMatchObject({ inodes: 2 });
+  expect(await driver.seal(base, undefined, signal)).toMatchObject({ usage: { inodes: 2 } });
   const child = node('2', 'active', '1');
   await driver.create(child);
   await writeFile(join(folder, '2/file'), 'changed');
@@ -96,7 +96,7 @@ test('a full disk fails a Prepare with the cause, and what was copied can be rem
   const { driver, folder } = opened;
   await driver.create(node('1', 'active'));
   await writeFile(join(folder, '1/large'), Buffer.alloc(20 * 2 ** 20, 1));
-  await driver.seal(node('1', 'active'), signal);
+  await driver.seal(node('1', 'active'), undefined, signal);
   await expect(driver.create(node('2', 'active', '1'))).rejects.toMatchObject({
     code: 'ResourceExhausted',
     message: expect.stringContaining('no space left'),

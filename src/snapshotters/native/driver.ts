@@ -7,6 +7,7 @@ import type { FileJobs } from '../../platform/platform.ts';
 import type {
   DriverFactory,
   Durability,
+  Sealed,
   SnapshotDriver,
   SnapshotNode,
   SnapshotPlaces,
@@ -93,11 +94,13 @@ class NativeDriver implements SnapshotDriver {
     return { inodes, size };
   }
 
-  async seal(node: SnapshotNode, signal: AbortSignal): Promise<Usage | undefined> {
-    const path = this.#pathOf(node.id);
+  async seal(node: SnapshotNode, counted: Usage | undefined, signal: AbortSignal): Promise<Sealed> {
+    const tree = { path: this.#pathOf(node.id), counted };
     const flush = this.#durability === 'full';
-    const sealed = await this.#jobs.sealTree(path, this.#folder, flush, signal);
-    return sealed && { inodes: sealed.inodes, size: sealed.size };
+    const sealed = await this.#jobs.sealTree(tree, this.#folder, flush, signal);
+    if (sealed === undefined) return { usage: undefined, isToBeChecked: false };
+    const { inodes, size, isCounted } = sealed;
+    return { usage: { inodes, size }, isToBeChecked: isCounted };
   }
 
   discard(ids: readonly string[], signal: AbortSignal): Promise<void> {

@@ -9,6 +9,7 @@ import type {
   DriverFactory,
   Durability,
   Rebaser,
+  Sealed,
   SnapshotDriver,
   SnapshotNode,
   SnapshotPlaces,
@@ -169,15 +170,16 @@ class OverlayDriver implements SnapshotDriver {
     return { inodes: inodes + staged.inodes, size: size + staged.size };
   }
 
-  async seal(node: SnapshotNode, signal: AbortSignal): Promise<Usage | undefined> {
+  /** What a rebase has counted needs no check: the upper directory is its own. */
+  async seal(node: SnapshotNode, applied: Usage | undefined, signal: AbortSignal): Promise<Sealed> {
     const { folder, jobs, durability } = this.#options;
-    if (this.#staged.has(node.id)) await this.#rebase(node, signal);
-    const upper = upperOf(folder, node.id);
-    const sealed = await jobs.sealTree(upper, folder, durability === 'full', signal);
-    if (sealed === undefined) return undefined;
-    const { inodes, size, uid, gid } = sealed;
+    const rebased = this.#staged.has(node.id) ? await this.#rebase(node, signal) : undefined;
+    const tree = { path: upperOf(folder, node.id), counted: rebased ?? applied };
+    const sealed = await jobs.sealTree(tree, folder, durability === 'full', signal);
+    if (sealed === undefined) return { usage: undefined, isToBeChecked: false };
+    const { inodes, size, uid, gid, isCounted } = sealed;
     this.#owners.set(node.id, { uid, gid });
-    return { inodes, size };
+    return { usage: { inodes, size }, isToBeChecked: isCounted && rebased === undefined };
   }
 
   committed({ id }: SnapshotNode): boolean {
@@ -242,9 +244,9 @@ class OverlayDriver implements SnapshotDriver {
     return this.rebases && isAlone && labels.has(PARENT_CHAIN_ID);
   }
 
-  async #rebase(node: SnapshotNode, signal: AbortSignal): Promise<void> {
+  async #rebase(node: SnapshotNode, signal: AbortSignal): Promise<Usage | undefined> {
     const { folder, rebaser } = this.#options;
-    await rebaser.rebase(
+    return rebaser.rebase(
       {
         staged: stagedOf(folder, node.id),
         upper: upperOf(folder, node.id),

@@ -20,7 +20,7 @@ import {
   renameat,
   syncfs,
 } from '../../linux/files.ts';
-import type { SubvolumeSize, SubvolumeToMake } from '../../platform.ts';
+import type { SubvolumeMade, SubvolumeToMake } from '../../platform.ts';
 import { never } from '../cancellation.ts';
 import type { Budget } from '../measure-tree.ts';
 import { encodeError, type EncodedError } from '../protocol.ts';
@@ -28,11 +28,9 @@ import { measureSubvolume } from './measure-subvolume.ts';
 import { requireQuotas } from './quotas.ts';
 import { removeEntry } from './remove-subvolumes.ts';
 
-export type MadeSubvolume =
-  | { readonly id: number; readonly limited: boolean; readonly size: SubvolumeSize | undefined }
-  | { readonly error: EncodedError };
+export type MadeSubvolume = SubvolumeMade | { readonly error: EncodedError };
 
-/** Larger ones are measured apart, so that the small ones of the group need not wait for them. */
+/** Larger ones are not measured here: nobody waits for that. */
 const BUDGET: Budget = { entries: 1000, ms: 20 };
 
 /** Snapshots' own directories are private. */

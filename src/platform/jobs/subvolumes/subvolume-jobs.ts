@@ -31,13 +31,12 @@ export interface Runner {
  */
 const MADE_MAX = 32;
 
-type Made = Omit<SubvolumeMade, 'size'> & { readonly size: SubvolumeSize | undefined };
-
 export class ThreadedSubvolumeJobs implements SubvolumeJobs {
   readonly #runner: Runner;
   /** By the folder that a driver's snapshots share: a dead disk stops only its own. */
-  readonly #made = new GroupedByName<SubvolumeToMake, Made>(MADE_MAX, (_folder, subvolumes) =>
-    this.#makeGroup(subvolumes),
+  readonly #made = new GroupedByName<SubvolumeToMake, SubvolumeMade>(
+    MADE_MAX,
+    (_folder, subvolumes) => this.#makeGroup(subvolumes),
   );
   readonly #measures = new LanesByName({ parallel: 1, slowMs: 100, parallelMax: 4 });
   readonly #removals = new LanesByName({ parallel: 1, slowMs: 1000, parallelMax: 2 });
@@ -46,21 +45,21 @@ export class ThreadedSubvolumeJobs implements SubvolumeJobs {
     this.#runner = runner;
   }
 
-  async make(
+  make(folder: string, subvolume: SubvolumeToMake): Promise<SubvolumeMade> {
+    return this.#runner.tracked(this.#made.call(folder, subvolume));
+  }
+
+  measureSealed(
     folder: string,
-    subvolume: SubvolumeToMake,
-    signal: AbortSignal = new AbortController().signal,
-  ): Promise<SubvolumeMade> {
-    const made = await this.#runner.tracked(this.#made.call(folder, subvolume));
-    if (made.size !== undefined) return { ...made, size: made.size };
-    if (subvolume.measureAgainst === undefined) return { ...made, size: { inodes: 0, size: 0 } };
-    const { path, measureAgainst } = subvolume;
-    const size = await this.#runner.cancelable(signal, (cancel) =>
-      this.#measures.run(folder, `measuring ${quote(path)}`, signal, () =>
-        this.#runner.onThread('measureSubvolume', { path, base: measureAgainst.base, cancel }),
+    request: Omit<JobMap['measureSubvolume']['in'], 'cancel'>,
+    signal: AbortSignal,
+  ): Promise<SubvolumeSize> {
+    const what = `measuring ${quote(request.path)}`;
+    return this.#runner.cancelable(signal, (cancel) =>
+      this.#measures.run(folder, what, signal, () =>
+        this.#runner.onThread('measureSubvolume', { ...request, cancel }),
       ),
     );
-    return { ...made, size };
   }
 
   measure(
@@ -97,7 +96,9 @@ export class ThreadedSubvolumeJobs implements SubvolumeJobs {
     return this.#runner.tracked(this.#runner.onThread('enableQuotas', folder));
   }
 
-  async #makeGroup(subvolumes: readonly SubvolumeToMake[]): Promise<readonly Outcome<Made>[]> {
+  async #makeGroup(
+    subvolumes: readonly SubvolumeToMake[],
+  ): Promise<readonly Outcome<SubvolumeMade>[]> {
     const made = await this.#runner.onThread('makeSubvolumes', subvolumes);
     return made.map((each) =>
       'error' in each ? { error: decodeError(each.error) } : { value: each },
