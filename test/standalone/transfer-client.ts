@@ -176,10 +176,12 @@ export class ClientStream {
     );
   }
 
+  /** Resolves when there is room for more, or the stream has ended: of a write in between nothing is heard. */
   async send(message: WireAny): Promise<void> {
-    await new Promise<void>((resolve) => {
+    const written = new Promise<void>((resolve) => {
       this.#call.write(message, () => resolve());
     });
+    await Promise.race([written, this.ended]);
   }
 
   /** @returns undefined at the end, whatever it was */
