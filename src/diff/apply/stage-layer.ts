@@ -56,7 +56,8 @@ export const stagedLayers = (directory: number): readonly StagedLayer[] =>
 /**
  * Keeps a layer for a tree that is not known yet: all of it that can be done now. It is written into a folder without a
  * number, which a crash leaves to whoever removes the snapshot, or commits it: no rebase looks at it. `keep` syncs that,
- * gives it a number, with what its files have allocated, and syncs that: a crash leaves the folder with or without it, and nobody was told.
+ * gives it a number, with what its files have allocated, and syncs the name: a crash leaves the folder with or without
+ * it, and nobody was told.
  */
 export class LayerStage implements TarSink, Disposable {
   readonly #path: string;

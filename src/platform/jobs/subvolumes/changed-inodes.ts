@@ -26,12 +26,14 @@ const INODE_TRANSACTION = 8;
  * Finds them in the subvolume's tree, at a cost that grows with what was changed and not with what is
  * there: leaves that are still shared with the base are passed over. Only what was committed counts, so
  * the caller syncs first.
+ * @returns undefined when there are more than `atMost`
  */
 export function changedInodes(
   root: number,
   base: number,
   cancellation: Cancellation,
-): ChangedInodes {
+  atMost: number,
+): ChangedInodes | undefined {
   const tree = getSubvolInfo(root).id;
   const since = getSubvolInfo(base).madeAt;
   const changed = new Set<number>();
@@ -46,7 +48,9 @@ export function changedInodes(
     if (type === KEY.inodeItem && data.number(INODE_TRANSACTION) > since) {
       changed.add(Number(object));
     }
+    return changed.size <= atMost;
   });
+  if (changed.size > atMost) return undefined;
   return { changed, above: directoriesAbove(root, tree, changed, cancellation) };
 }
 

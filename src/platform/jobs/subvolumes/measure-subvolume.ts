@@ -32,7 +32,9 @@ export function measureSubvolume(
   try {
     using chain = new DirectoryChain(openDirectory(path));
     using below = base === undefined ? undefined : new DirectoryChain(openDirectory(base));
-    return new Measurement(chain, below, cancellation, budget).run();
+    const changes = below && changedInodes(chain.fd, below.fd, cancellation, budget.entries);
+    if (below !== undefined && changes === undefined) return undefined;
+    return new Measurement({ chain, base: below, changes }, cancellation, budget).run();
   } catch (error) {
     throw fromSystemError(error, `measuring ${quote(path)}`);
   }
@@ -96,6 +98,13 @@ interface Level {
   readonly hasBase: boolean;
 }
 
+interface Compared {
+  readonly chain: DirectoryChain;
+  readonly base: DirectoryChain | undefined;
+  /** With a base. */
+  readonly changes: ChangedInodes | undefined;
+}
+
 class Measurement {
   readonly #chain: DirectoryChain;
   readonly #base: DirectoryChain | undefined;
@@ -111,18 +120,13 @@ class Measurement {
   #inodes = 0;
   #blocks = 0;
 
-  constructor(
-    chain: DirectoryChain,
-    base: DirectoryChain | undefined,
-    cancellation: Cancellation,
-    budget: Budget,
-  ) {
+  constructor({ chain, base, changes }: Compared, cancellation: Cancellation, budget: Budget) {
     this.#chain = chain;
     this.#base = base;
+    this.#changes = changes;
     this.#cancellation = cancellation;
     this.#entriesMax = budget.entries;
     this.#deadline = performance.now() + budget.ms;
-    this.#changes = base && changedInodes(chain.fd, base.fd, cancellation);
   }
 
   run(): SubvolumeSize | undefined {

@@ -1,5 +1,5 @@
 import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { expect, test } from 'vitest';
 import { loopFileSystem } from '../../../../test/support/loop-fs.ts';
 import { background } from '../../../base/context.ts';
@@ -51,20 +51,25 @@ test('a large subvolume is sealed without being measured, which can be done late
   const directory = join(disk.path, '1');
   const path = join(directory, 'fs');
   await jobs.subvolumes.make(disk.path, { directory, path });
-  for (let n = 0; n < 1500; n++) await writeFile(join(path, `${n}`), '');
-  const layer = join(directory, 'layer');
-  const sealed = await jobs.subvolumes.make(disk.path, {
-    directory,
-    path: layer,
-    from: path,
-    readOnly: true,
-    measureAgainst: { base: undefined },
-  });
-  expect(sealed.size).toBeUndefined();
-  const measured = jobs.subvolumes.measureSealed(
-    disk.path,
-    { path: layer, base: undefined },
-    signal,
-  );
-  expect(await measured).toEqual({ inodes: 1501, size: 0 });
+  const seal = async (of: string, base: string | undefined): Promise<string> => {
+    for (let n = 0; n < 1500; n++) await writeFile(join(of, `in ${of.length}, ${n}`), '');
+    const layer = join(dirname(of), 'layer');
+    const sealed = await jobs.subvolumes.make(disk.path, {
+      directory: dirname(of),
+      path: layer,
+      from: of,
+      readOnly: true,
+      measureAgainst: { base },
+    });
+    expect(sealed.size).toBeUndefined();
+    return layer;
+  };
+  const measure = (of: string, base: string | undefined) =>
+    jobs.subvolumes.measureSealed(disk.path, { path: of, base }, signal);
+  const layer = await seal(path, undefined);
+  expect(await measure(layer, undefined)).toEqual({ inodes: 1501, size: 0 });
+  const above = join(disk.path, 'above');
+  await jobs.subvolumes.make(disk.path, { directory: above, path: join(above, 'fs'), from: layer });
+  const child = await seal(join(above, 'fs'), layer);
+  expect(await measure(child, layer)).toEqual({ inodes: 1500, size: 0 });
 });
