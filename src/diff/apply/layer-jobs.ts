@@ -21,7 +21,7 @@ import type { Tree } from './tree.ts';
 const PIECE_BYTES = 256 * 1024;
 
 /** Of the plain archive: what is on its way to the disk once for so much leaves little to the sync at the end. */
-const FLUSH_BYTES = 64 << 20;
+const FLUSH_BYTES = 32 << 20;
 
 /** What layer threads do. The two halves of applying a layer each block a thread, a ring joins them. */
 export interface LayerJobs {
@@ -46,7 +46,7 @@ export interface WriteLayer {
   readonly digest: Digest;
   readonly limits: TarLimits;
   readonly cancel: CancelFlag;
-  /** Told after each FLUSH_BYTES. */
+  /** Told after each FLUSH_BYTES, and at the end of more. */
   readonly grown: Grown;
 }
 
@@ -195,6 +195,8 @@ function writeEntries({ plain, limits, grown }: WriteLayer, writer: LayerSink): 
     );
   }
   reader.finish();
+  // What is left goes on its way while directories get their times.
+  if (size > FLUSH_BYTES) grown.postMessage(undefined);
   writer.finish();
   return { hex: hash.digest(), size };
 }
