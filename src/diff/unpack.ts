@@ -3,6 +3,7 @@ import type { RequestContext } from '../base/context.ts';
 import { chainIdOf, type Digest } from '../base/digest.ts';
 import { isOpError, OpError } from '../base/errors.ts';
 import type { Labels } from '../base/labels.ts';
+import { PARENT_CHAIN_ID } from '../snapshotters/driver.ts';
 import type { Mount, Snapshotter } from '../snapshotters/snapshotter.ts';
 import type { Applier, Descriptor } from './diff.ts';
 
@@ -10,6 +11,8 @@ import type { Applier, Descriptor } from './diff.ts';
 export interface ImageLayer {
   readonly descriptor: Descriptor;
   readonly diffId: Digest;
+  /** Of its snapshot, beside its name. */
+  readonly labels?: Labels;
 }
 
 export interface Unpacking {
@@ -22,6 +25,8 @@ export interface Unpacking {
   /** The layer was applied, and has the diff ID that the config says. */
   readonly verified?: (layer: ImageLayer) => void;
 }
+
+const SNAPSHOT_REF = 'containerd.io/snapshot.ref';
 
 /** How often a key or name is tried that is there and is not: somebody is just making it. As containerd. */
 const ATTEMPTS = 3;
@@ -107,11 +112,12 @@ async function unpackLayer(
   isRebased: boolean,
   below: Promise<void>,
 ): Promise<void> {
-  const { ctx, snapshotter, names } = image;
+  const { ctx, snapshotter, layers, names } = image;
   const [parent = '', name = ''] = [names[index - 1], names[index]];
-  const labels = new Map([['containerd.io/snapshot.ref', name]]);
-  if (isRebased) labels.set('containerd.io/snapshot/parent-chain-id', parent);
-  const active = await prepare(image, name, isRebased ? '' : parent, labels);
+  const labels = new Map([...(layers[index]?.labels ?? []), [SNAPSHOT_REF, name]]);
+  const active = isRebased
+    ? await prepare(image, name, '', new Map([...labels, [PARENT_CHAIN_ID, parent]]))
+    : await prepare(image, name, parent, labels);
   if (active === undefined) return below;
   try {
     await applyLayer(image, index, active.mounts);

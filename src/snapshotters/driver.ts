@@ -10,6 +10,9 @@ export interface SnapshotNode {
   readonly labels: Labels;
 }
 
+/** On a snapshot that is prepared without a parent it says which one comes at Commit: for whoever unpacks to set. */
+export const PARENT_CHAIN_ID = 'containerd.io/snapshot/parent-chain-id';
+
 /**
  * A directory beside the upper one of an overlay snapshot says that its parent comes at Commit. Layers that are
  * applied to it are kept in here until then.

@@ -1,10 +1,11 @@
 import type { RequestContext } from '../base/context.ts';
 import type { Digest } from '../base/digest.ts';
 import { OpError, quote } from '../base/errors.ts';
-import { UNCOMPRESSED_LABEL } from '../base/labels.ts';
+import { UNCOMPRESSED_LABEL, type Labels } from '../base/labels.ts';
 import type { ContentStore } from '../content/content.ts';
 import type { Applier } from '../diff/diff.ts';
 import { unpack } from '../diff/unpack.ts';
+import { PARENT_CHAIN_ID } from '../snapshotters/driver.ts';
 import type { Snapshotter } from '../snapshotters/snapshotter.ts';
 import { indexDockerArchive } from './docker-archive.ts';
 import {
@@ -207,7 +208,8 @@ export async function unpackImage(
     ...engine,
     layers: diffIds.flatMap((diffId, at) => {
       const descriptor = layers[at];
-      return descriptor === undefined ? [] : [{ descriptor, diffId }];
+      if (descriptor === undefined) return [];
+      return [{ descriptor, diffId, labels: snapshotLabels(descriptor.annotations) }];
     }),
     verified: ({ descriptor, diffId }) =>
       labels.push({ digest: descriptor.digest, key: UNCOMPRESSED_LABEL, value: diffId }),
@@ -223,3 +225,11 @@ export async function unpackImage(
     ),
   );
 }
+
+/** What an image says of a layer's snapshot, as containerd takes it over; how it is unpacked is not the image's affair. */
+const snapshotLabels = (annotations: Labels): Labels =>
+  new Map(
+    [...annotations].filter(
+      ([key]) => key.startsWith('containerd.io/snapshot/') && key !== PARENT_CHAIN_ID,
+    ),
+  );

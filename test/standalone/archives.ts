@@ -35,7 +35,10 @@ export class Layout {
   /** An image with a layer for each text. */
   image(architecture: string, ...texts: readonly string[]): TestDescriptor {
     const plain = texts.map((text) => tarOf([text, Buffer.from(`${text}\n`)]));
-    const layers = plain.map((layer) => this.add(gzipSync(layer), LAYER));
+    const layers = plain.map((layer, at) => ({
+      ...this.add(gzipSync(layer), LAYER),
+      annotations: { 'containerd.io/snapshot/of': texts[at] ?? '', 'example.invalid/of': 'none' },
+    }));
     const rootfs = { type: 'layers', diff_ids: plain.map(digestOf) };
     const config = this.add(json({ architecture, os: 'linux', rootfs }), `${OCI}.config.v1+json`);
     const mediaType = `${OCI}.manifest.v1+json`;

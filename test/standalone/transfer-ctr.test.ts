@@ -6,7 +6,7 @@ import { expect, test } from 'vitest';
 import { RELEASES } from '../interop/containerd.ts';
 import { readTar } from '../support/read-tar.ts';
 import { END } from '../support/tar.ts';
-import { dockerArchive, severalImages } from './archives.ts';
+import { digestOf, dockerArchive, severalImages, tarOf } from './archives.ts';
 import { COLLECT } from './client.ts';
 import { Alone, outcomeOf, plainContainerd, shown } from './site.ts';
 import { writeSmallImage } from './small-image.ts';
@@ -105,6 +105,7 @@ function commands(release: string, reference: string): readonly Command[] {
     ['images', 'import', '--no-unpack', '--platform', 'linux/arm64', 'several.tar'],
     ...look,
     ['images', 'import', 'several.tar'],
+    ['snapshots', 'info', digestOf(tarOf(['four', Buffer.from('four\n')]))],
     ...look,
     ['images', 'import', '--index-name', 'whole', '--all-platforms', ...packed, 'several.tar'],
     ...look,

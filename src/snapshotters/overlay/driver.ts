@@ -4,15 +4,16 @@ import { pathExists } from 'fs-extra/esm';
 import { isOpError, messageOf, OpError } from '../../base/errors.ts';
 import type { Labels } from '../../base/labels.ts';
 import type { DirectoryToMake, FileJobs } from '../../platform/platform.ts';
-import type {
-  DriverDependencies,
-  DriverFactory,
-  Durability,
-  Rebaser,
-  Sealed,
-  SnapshotDriver,
-  SnapshotNode,
-  SnapshotPlaces,
+import {
+  PARENT_CHAIN_ID,
+  type DriverDependencies,
+  type DriverFactory,
+  type Durability,
+  type Rebaser,
+  type Sealed,
+  type SnapshotDriver,
+  type SnapshotNode,
+  type SnapshotPlaces,
 } from '../driver.ts';
 import { Leftovers } from '../leftovers.ts';
 import type { Mount, Usage } from '../snapshotter.ts';
@@ -29,8 +30,6 @@ interface Owner {
 /** Layers are private: setuid files in them must be out of other users' reach. */
 const PRIVATE = 0o700;
 const UPPERDIR_LABEL = 'containerd.io/snapshot/overlay.upperdir';
-/** On a snapshot that is prepared without a parent it says which one comes at Commit. */
-const PARENT_CHAIN_ID = 'containerd.io/snapshot/parent-chain-id';
 const USER_XATTR = 'userxattr';
 
 /**
