@@ -1,4 +1,5 @@
-import { spawn, type ChildProcess, type SpawnOptions } from 'node:child_process';
+import { spawnTied } from '../support/run.ts';
+import type { ChildProcess, SpawnOptions } from 'node:child_process';
 
 export interface Exit {
   readonly code: number | null;
@@ -19,7 +20,10 @@ export class Program {
 
   constructor(file: string, args: readonly string[], options: SpawnOptions = {}) {
     this.#name = [file, ...args].join(' ');
-    this.#child = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'], ...options });
+    this.#child = spawnTied(file, args, {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      ...options,
+    });
     this.pid = this.#child.pid ?? 0;
     for (const stream of [this.#child.stdout, this.#child.stderr]) {
       stream?.setEncoding('utf8').on('data', (text: string) => {

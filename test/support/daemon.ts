@@ -1,4 +1,4 @@
-import { spawn, type ChildProcess } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { watch } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { connect as dial } from 'node:net';
@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path';
 import { isOpError, messageOf } from '../../src/base/errors.ts';
 import { connect, type Client } from './client.ts';
 import { PATIENCE_MS, within } from './patience.ts';
+import { spawnTied } from './run.ts';
 import { makeTemporaryRoot, repository } from './temporary.ts';
 
 /**
@@ -61,7 +62,7 @@ export class Daemon implements AsyncDisposable {
           .replace('{root}', options.root)
           .replace('{snapshotter}', options.snapshotter),
       );
-    this.#process = spawn(program, [...args, ...(options.args ?? [])], {
+    this.#process = spawnTied(program, [...args, ...(options.args ?? [])], {
       stdio: ['ignore', 'ignore', 'pipe'],
     });
     this.pid = this.#process.pid ?? 0;

@@ -1,4 +1,4 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawn, type ChildProcess, type SpawnOptions } from 'node:child_process';
 
 /** Runs a program to its end. @throws Error with its output when it fails or is missing */
 export function run(program: string, args: readonly string[]): Promise<string> {
@@ -10,3 +10,11 @@ export function run(program: string, args: readonly string[]): Promise<string> {
     });
   });
 }
+
+/** Spawns a program that dies with this process, should a test not come to ending it. */
+export const spawnTied = (
+  program: string,
+  args: readonly string[],
+  options: SpawnOptions,
+): ChildProcess =>
+  spawn('/usr/bin/setpriv', ['--pdeathsig', 'KILL', '--', program, ...args], options);
