@@ -1,4 +1,4 @@
-import { open, type FileHandle } from 'node:fs/promises';
+import { constants, open, type FileHandle } from 'node:fs/promises';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { syncfsAsync } from '../linux/files.ts';
 
@@ -17,14 +17,15 @@ export class FlushBehind implements Disposable {
   readonly #opening: Promise<FileHandle | undefined>;
   #flushing: Promise<void> | undefined;
 
-  /** @param path what the layer is written to; undefined where there is none: then nothing is flushed behind */
+  /** @param path the directory that is written to; undefined where it has none: then nothing is flushed behind */
   constructor(path: string | undefined) {
     const { port1, port2 } = new MessageChannel();
     this.port = port2;
     this.#port = port1.on('message', () => {
       this.#flushing ??= this.#flush().finally(() => (this.#flushing = undefined));
     });
-    this.#opening = path === undefined ? Promise.resolve(undefined) : open(path);
+    this.#opening =
+      path === undefined ? Promise.resolve(undefined) : open(path, constants.O_DIRECTORY);
     this.#opening.catch(() => undefined);
   }
 
