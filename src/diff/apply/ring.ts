@@ -23,8 +23,8 @@ export const ABANDONED = 3;
 /** Bytes on their way from one thread to another: shared memory, to be given to both. */
 export type Ring = SharedArrayBuffer;
 
-/** `half`: two of them take as much memory as one. */
-export type RingSize = 'whole' | 'half';
+/** `quarter`: for an image that has two, with more threads and more of its blobs on their way than one layer has. */
+export type RingSize = 'whole' | 'quarter';
 
 /** How long memory is kept for the next layer of an image. */
 const IDLE_MS = 10_000;
@@ -38,7 +38,7 @@ export class Rings {
   #timer: NodeJS.Timeout | undefined;
 
   take(size: RingSize = 'whole'): Ring {
-    const bytes = HEADER_BYTES + (size === 'half' ? SLOTS / 2 : SLOTS) * SLOT_BYTES;
+    const bytes = HEADER_BYTES + (size === 'quarter' ? SLOTS / 4 : SLOTS) * SLOT_BYTES;
     const at = this.#idle.findLastIndex(({ byteLength }) => byteLength === bytes);
     const [ring] = at < 0 ? [] : this.#idle.splice(at, 1);
     if (ring === undefined) return new SharedArrayBuffer(bytes);

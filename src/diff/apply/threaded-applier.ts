@@ -58,7 +58,7 @@ export class ThreadedApplier implements Applier, Rebaser, AsyncDisposable {
   inOrder(ctx: RequestContext, layers: readonly Descriptor[]): Applier & AsyncDisposable {
     return new LayersInOrder(ctx, layers, {
       // One for the layer that is written, one for the next: no more memory than for one by itself.
-      read: (within, layer) => this.#read(within, layer, 'half'),
+      read: (within, layer) => this.#read(within, layer, 'quarter'),
       write: (within, layer, mounts, reading) => this.#apply(within, layer, mounts, reading),
       ahead: this.#ahead,
       aheadMax: LAYERS.parallelMax,
