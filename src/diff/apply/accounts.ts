@@ -1,6 +1,6 @@
 import type { Accounts } from '../../snapshotters/driver.ts';
 import type { Mount, Usage } from '../../snapshotters/snapshotter.ts';
-import { targetOf, type Target } from './target.ts';
+import { directoryOf, targetOf, type Target } from './target.ts';
 
 /** Of layers that nobody has committed: those of snapshots that were removed go only so. */
 const ACCOUNTS_MAX = 256;
@@ -55,14 +55,5 @@ export class LayerAccounts implements Accounts {
   }
 }
 
-function placeOf(target: Target): string {
-  switch (target.kind) {
-    case 'directory':
-      return target.path;
-    case 'overlay':
-    case 'stage':
-      return target.upper;
-    case 'mount':
-      return [target.type, ...target.options].join(' ');
-  }
-}
+/** The same for the same directory or mount. */
+const placeOf = (target: Target): string => directoryOf(target) ?? JSON.stringify(target);

@@ -33,7 +33,7 @@ const OWN_FILE = 0o600;
 const OWN_FOLDER = 0o700;
 const NEW_FILE = O.WRONLY | O.CREAT | O.EXCL | O.NOFOLLOW;
 
-interface StagedLayer {
+export interface StagedLayer {
   readonly folder: string;
   readonly number: number;
   readonly digest: string;
