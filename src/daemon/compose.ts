@@ -112,8 +112,10 @@ export async function compose(
     config.standalone &&
     (await openNamespaced(content, { ...config, ...config.standalone }, dependencies));
   const { limits, verify } = config.layers;
-  const forLayers = { ...config, verify, clock };
-  const blobs = undo.use(namespaced?.blobs ?? layerBlobs(content, forLayers));
+  const { containerdAddress } = config;
+  const blobs = undo.use(
+    namespaced?.blobs ?? layerBlobs(content, { containerdAddress, verify, clock }),
+  );
   const workerEntry = workers.layers;
   const applier = undo.use(new ThreadedApplier({ workerEntry, limits, blobs }));
   const comparer = undo.use(new ThreadedComparer({ workerEntry, blobs }));

@@ -15,9 +15,9 @@ import {
   keysBelow,
   LOG_FORMATS,
   LOG_LEVELS,
+  SHARINGS,
   VERIFIED,
   type Verified,
-  SHARINGS,
 } from './config-keys.ts';
 import { ConfigSection, type NameOfValue, nearest } from './config-section.ts';
 import { TomlLines } from './toml-lines.ts';

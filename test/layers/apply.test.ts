@@ -56,11 +56,11 @@ test('whether a blob is what its digest says is asked again where the config wan
     Buffer.concat([rawEntry({ name: 'file' }, Buffer.from(text)), END]);
   for (const verify of ['foreign', 'all']) {
     await using folder = await temporaryFolder('verify');
-    const [root, socket, file] = ['root', 'ballast.sock', 'ballast.toml'].map((name) =>
-      join(folder.path, name),
-    );
+    const root = join(folder.path, 'root');
+    const socket = join(folder.path, 'ballast.sock');
+    const file = join(folder.path, 'ballast.toml');
     await writeFile(
-      file ?? '',
+      file,
       `root = "${root}"
 [plugin]
 socket = "${socket}"
@@ -71,14 +71,14 @@ verify = "${verify}"
 `,
     );
     await using daemon = await Daemon.start({
-      root: root ?? '',
-      socket: socket ?? '',
+      root,
+      socket,
       snapshotter: 'ballast-native',
       command: `${join(repository, 'bin/ballast')} serve --config ${file}`,
     });
     const { client } = daemon;
     const layer = await upload(client, plain('as it was'), PLAIN_LAYER);
-    const blob = join(root ?? '', 'content/blobs', layer.digest.replace(':', '/'));
+    const blob = join(root, 'content/blobs', layer.digest.replace(':', '/'));
     await writeFile(blob, plain('as it is '));
     const mounts = await prepare(client, 'key');
     const applying = client.applier.apply(background, layer, mounts);

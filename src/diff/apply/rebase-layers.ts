@@ -21,7 +21,7 @@ import { entriesIn } from './entry-log.ts';
 import { LayerWriter } from './layer-writer.ts';
 import type { TarLimits } from './limits.ts';
 import { bytesOfName } from './names.ts';
-import { ENTRIES, stagedLayers } from './stage-layer.ts';
+import { ENTRIES, stagedLayers, type StagedLayer } from './stage-layer.ts';
 import { openPath, openTree } from './target.ts';
 import { namesOf } from './tree.ts';
 
@@ -64,18 +64,15 @@ export function rebaseLayers(rebase: RebaseLayers): Usage | undefined {
   }
 }
 
-interface StagedLayer {
-  /** Of all staged layers; open. */
+interface LayerToRebase extends StagedLayer {
+  /** With all that are staged, open. */
   readonly directory: number;
-  readonly folder: string;
-  readonly digest: string;
-  readonly usage: Usage | undefined;
   readonly areNew: boolean;
 }
 
 function rebaseLayer(
   { upper, lowers, xattrPrefix, limits }: RebaseLayers,
-  { directory, folder, digest, usage, areNew }: StagedLayer,
+  { directory, folder, digest, usage, areNew }: LayerToRebase,
   cancellation: Cancellation,
 ): Usage | undefined {
   using tree = openTree({ kind: 'overlay', upper, lowers, xattrPrefix }, cancellation);
